@@ -4,6 +4,7 @@ SHELL := bash
 export CGO_ENABLED ?= 0
 
 DAEMONS := ./bbs/cmd/bbs ./auctioneer/cmd/auctioneer ./rep/cmd/rep ./route-emitter/cmd/route-emitter ./gorouter/cmd/gorouter
+APPS := ./integration/apps/hello
 # Packages whose tests change the host's network and mounts, and compare them before and after: one at a time.
 ALONE := ./cells/containerd/... ./integration/...
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
@@ -15,7 +16,7 @@ help: ## list the targets
 
 .PHONY: build
 build: need-go ## build the daemons and muster into bin/
-	go build -trimpath -ldflags '-X muster/internal/daemon.Version=$(VERSION)' -o bin/ $(DAEMONS) ./cli/cmd/muster
+	go build -trimpath -ldflags '-X muster/internal/daemon.Version=$(VERSION)' -o bin/ $(DAEMONS) $(APPS) ./cli/cmd/muster
 
 .PHONY: up
 up: build ## run everything on this machine, with a sample app behind the router (as root; repeatable)

@@ -79,6 +79,9 @@ type Group struct {
 	// Wanted tells whether the slot is desired: its process exists and wants more instances than
 	// the slot's index. A wanted slot is never left without an ordinary instance.
 	Wanted bool
+	// Domain is that of the DesiredLRP, for records that are made anew: a process can be removed and
+	// desired again in another domain while its old instances stop. Empty: that of the old record.
+	Domain Domain
 
 	Ordinary   *Actual
 	Evacuating *Actual

@@ -14,7 +14,7 @@
 //
 // # Invariants
 //
-// Check reports a group that breaks one of these; tests cite them by number.
+// Group.Check reports a group that breaks one of these; tests cite them by number.
 //
 //	I1  Since is never zero.
 //	I2  UNCLAIMED and CRASHED instances have no instance key and no net info.
@@ -23,4 +23,30 @@
 //	I5  Only CLAIMED and RUNNING instances can be retiring.
 //	I6  UNCLAIMED and CRASHED instances are ordinary.
 //	I7  All instances of a group carry the key of their slot, and the presence of their place.
+//	I8  The state is one of the four.
+//
+// # Reading on
+//
+// machine.go has the picture and the rules, apply.go runs them, crash.go knows how long a crashed
+// instance waits. group.go compares groups and checks them. validate.go and its siblings say what may
+// be asked. docs/actual-lrp.md shows all of it on one page, and testdata/machine.txt the answer to
+// every event in every situation.
+//
+// # Where this differs from Diego
+//
+// On purpose, and each with a test that says so:
+//
+//   - Stopping is a mark on the record (Retiring), not a call to a cell. The mark is written together
+//     with what caused it, so it cannot get lost, and routers see it before the program ends.
+//   - A wanted slot never lacks a record: whatever removes one makes the next in the same step.
+//   - A Start without record is refused unless the slot is wanted. Diego inserts one for anybody.
+//   - An instance that ends while it is retiring is removed and not counted: programs that are told
+//     to stop often end with an error. One that nobody wants is removed and reported.
+//   - The same placement error again writes nothing.
+//   - A suspect instance that is removed by its own cell is gone. Diego keeps its record, and may
+//     promote it later.
+//   - A Start takes the place of evacuating and suspect siblings, but not that of a retiring instance.
+//   - Reasons are cut between characters and hold nothing that a database refuses.
+//   - Instances, nesting of actions and ports have an upper bound, HTTP routes must be readable and go
+//     to a port that is open.
 package lrp

@@ -62,7 +62,7 @@ func start[C Config](ctx context.Context, name string, args []string, cfg C, log
 	}
 	log := NewLogger(logs, name, cfg.Base().LogLevel)
 	slog.SetDefault(log) // for libraries that log by themselves
-	log.Info("starting", "pid", os.Getpid())
+	log.Info("starting", "pid", os.Getpid(), "version", Version)
 	err := run(ctx, log, cfg)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err

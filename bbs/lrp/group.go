@@ -1,0 +1,155 @@
+package lrp
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Diff lists what changed from one group to another, in the order in which it is to be announced:
+// what is RUNNING now comes first, so that a router learns of a new instance before it forgets the
+// old one (bbs reference §11.3). Otherwise the order is ordinary, evacuating, suspect. A record that
+// was replaced by another, not changed, is removed and created, in this order.
+func Diff(before, after Group) []Change {
+	var changes []Change
+	was, is := before.instances(), after.instances()
+	for i := range was {
+		b, a := was[i], is[i]
+		switch {
+		case same(b, a):
+		case b != nil && a != nil && b.Tag.Epoch != a.Tag.Epoch:
+			// Epochs are drawn anew for each creation, so this is another record in the same place.
+			changes = append(changes, Change{Before: b}, Change{After: a})
+		default:
+			changes = append(changes, Change{Before: b, After: a})
+		}
+	}
+	slices.SortStableFunc(changes, func(x, y Change) int { return x.order() - y.order() })
+	return changes
+}
+
+// order is the place of a change among those of one event: smaller comes first.
+func (c Change) order() int {
+	if c.After != nil && c.After.State == Running {
+		return 0
+	}
+	return 1
+}
+
+// same tells whether two records are equal. Nil and empty lists and maps are, and so are equal times
+// in different zones.
+func same(a, b *Actual) bool {
+	if a == nil || b == nil || a == b {
+		return a == b
+	}
+	return a.Key == b.Key && a.InstanceKey == b.InstanceKey && a.Presence == b.Presence && a.State == b.State &&
+		a.NetInfo.equal(b.NetInfo) && a.PlacementError == b.PlacementError &&
+		a.CrashCount == b.CrashCount && a.CrashReason == b.CrashReason && a.Since.Equal(b.Since) && a.Tag == b.Tag &&
+		slices.Equal(a.InternalRoutes, b.InternalRoutes) && maps.Equal(a.MetricTags, b.MetricTags) &&
+		a.Routable == b.Routable && a.AvailabilityZone == b.AvailabilityZone && a.Retiring == b.Retiring
+}
+
+// equal compares addresses and ports; the order of ports counts, since cells report it stably.
+func (n NetInfo) equal(o NetInfo) bool {
+	return n.Address == o.Address && n.InstanceAddress == o.InstanceAddress &&
+		n.InstanceIPv6Address == o.InstanceIPv6Address && n.Preferred == o.Preferred && slices.Equal(n.Ports, o.Ports)
+}
+
+// isZero tells whether nothing is known of where an instance can be reached.
+func (n NetInfo) isZero() bool { return n.equal(NetInfo{}) }
+
+// Check reports every invariant of the package that the group breaks, by number. Apply keeps them; a
+// store checks what it reads and writes.
+func (g Group) Check() error {
+	key, _ := g.key()
+	var broken []error
+	for place, a := range g.instances() {
+		if a == nil {
+			continue
+		}
+		for _, number := range a.broken(Presence(place), key) {
+			broken = append(broken, fmt.Errorf("%v in place %d breaks %s: %+v", a.Slot, place, number, *a))
+		}
+	}
+	return errors.Join(broken...)
+}
+
+// broken returns the numbers of the invariants that a record breaks in a place of a group.
+func (a *Actual) broken(place Presence, key Key) []string {
+	empty := a.InstanceKey.IsZero() && a.NetInfo.isZero()
+	held := a.Instance != "" && a.Cell != "" && a.PlacementError == ""
+	vacant := a.State == Unclaimed || a.State == Crashed
+	active := a.State == Claimed || a.State == Running
+	var numbers []string
+	for _, rule := range []struct {
+		number string
+		holds  bool
+	}{
+		{"I1", !a.Since.IsZero()},
+		{"I2", !vacant || empty},
+		{"I3", a.State != Claimed || held && a.NetInfo.isZero()},
+		{"I4", a.State != Running || held && a.NetInfo.Address != ""},
+		{"I5", !a.Retiring || active},
+		{"I6", !vacant || a.Presence == Ordinary},
+		{"I7", a.Key == key && a.Presence == place},
+		{"I8", vacant || active},
+	} {
+		if !rule.holds {
+			numbers = append(numbers, rule.number)
+		}
+	}
+	return numbers
+}
+
+// Resize lists the events that give a process as many instances as it wants, by index: Create for
+// each index that is missing, Retire for each that is surplus. Existing are the indices that have an
+// ordinary instance, in any order. The caller fills in epochs.
+func Resize(p ProcessGUID, d Domain, existing []int32, wanted int32) []Event {
+	event := func(name EventName, index int32) Event {
+		return Event{Name: name, Key: Key{Slot: Slot{Process: p, Index: index}, Domain: d}}
+	}
+	has := make(map[int32]bool, len(existing))
+	for _, index := range existing {
+		has[index] = true
+	}
+	var events []Event
+	for index := range wanted {
+		if !has[index] {
+			events = append(events, event(Create, index))
+		}
+	}
+	for _, index := range slices.Sorted(maps.Keys(has)) {
+		if index >= wanted {
+			events = append(events, event(Retire, index))
+		}
+	}
+	return events
+}
+
+// Apply returns what a Desired becomes by an update, which is valid. It takes over what the update sets and counts
+// the modification tag up, even when the update says nothing new. Neither argument changes.
+func (u Update) Apply(d Desired) Desired {
+	if u.Instances != nil {
+		d.Instances = *u.Instances
+	}
+	if u.Annotation != nil {
+		d.Annotation = *u.Annotation
+	}
+	// Routes are replaced as a whole: a router group that the update does not name is gone.
+	if u.Routes != nil {
+		d.Routes = u.Routes
+	}
+	// On the wire no tags and absent tags are the same, so tags cannot be cleared.
+	if len(u.MetricTags) > 0 {
+		d.MetricTags = u.MetricTags
+	}
+	if u.ImageUsername != nil {
+		d.RunInfo.ImageUsername = *u.ImageUsername
+	}
+	if u.ImagePassword != nil {
+		d.RunInfo.ImagePassword = *u.ImagePassword
+	}
+	d.Tag = d.Tag.Next()
+	return d
+}

@@ -1,0 +1,4 @@
+package daemon
+
+// Version is the version of the build, set by the linker.
+var Version = "unknown"

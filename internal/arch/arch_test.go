@@ -26,6 +26,7 @@ var cores = map[string]string{
 	"muster/rep/align":           "containers against instances",
 	"muster/rep/recipe":          "from what is desired to what is run",
 	"muster/auctioneer/auction":  "which cell gets an instance",
+	"muster/auctioneer/backlog":  "which slots wait, are on their way, or are due again",
 	"muster/route-emitter/table": "which routes to announce",
 	"muster/gorouter/routes":     "which endpoints a request matches",
 	"muster/gorouter/balance":    "which endpoint a request gets",
@@ -37,6 +38,10 @@ var cores = map[string]string{
 var coreStd = []string{"bytes", "cmp", "container/heap", "encoding/base64", "encoding/json", "errors", "fmt", "hash/fnv",
 	"iter", "maps", "math", "math/bits", "math/rand/v2", "net/netip", "net/url", "path", "regexp", "slices", "sort", "strconv",
 	"strings", "time", "unicode", "unicode/utf8", "unsafe"}
+
+// contracts are interfaces with their plain data. They name context and io in signatures, but do
+// nothing, so cores may use their data.
+var contracts = []string{"muster/cells/engine"}
 
 // ambient names what must come to a core as an argument, although its package may be imported.
 var ambient = map[string][]string{
@@ -56,7 +61,6 @@ var bans = []struct{ from, to, except, why string }{
 	{"muster/cells", "muster/rep", "", "what a cell is does not depend on who runs it"},
 	{"muster/auctioneer/", "muster/proto", "", "only clients and wire packages speak protobuf"},
 	{"muster/route-emitter/", "muster/proto", "", "only clients and wire packages speak protobuf"},
-	{"muster/cli", "muster/proto", "", "only clients and wire packages speak protobuf"},
 	{"muster/gorouter", "muster/bbs", "", "the router learns routes from NATS only"},
 	{"muster/gorouter", "muster/proto", "", "the router learns routes from NATS only"},
 	{"muster/bbs/bbsclient", "muster/bbs/internal/store", "", "a client has no database"},
@@ -99,7 +103,7 @@ func TestCoresImportOnlyValues(t *testing.T) {
 		}
 		seen[p.ImportPath] = true
 		for _, imp := range p.Imports {
-			if _, core := cores[imp]; !core && !slices.Contains(coreStd, imp) {
+			if _, core := cores[imp]; !core && !slices.Contains(coreStd, imp) && !slices.Contains(contracts, imp) {
 				t.Errorf("%s is a core (%s) and must not import %s", p.ImportPath, cores[p.ImportPath], imp)
 			}
 		}

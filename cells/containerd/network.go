@@ -1,0 +1,257 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/containernetworking/cni/libcni"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"golang.org/x/sys/unix"
+
+	"muster/cells/engine"
+)
+
+// cniPlugins are the plugins that must be installed.
+var cniPlugins = [...]string{"bridge", "host-local", "portmap"}
+
+// insideName is the network device of a container.
+const insideName = "eth0"
+
+// network attaches containers to a cell's bridge and maps their ports. Traffic that leaves the subnet is
+// masqueraded by one rule for the whole cell instead of the bridge plugin's rules per container:
+// that saves several runs of iptables at each start, and those rules stay behind when a namespace
+// is gone before its network is undone.
+type network struct {
+	cfg   Config
+	paths paths
+	cni   *libcni.CNIConfig
+
+	mu    sync.Mutex
+	ready *libcni.NetworkConfigList // nil until the rule is there
+}
+
+func newNetwork(cfg Config) *network {
+	p := paths{cfg.StateDir}
+	return &network{cfg: cfg, paths: p, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNIBinDir}, p.cniCache(), nil)}
+}
+
+// ConfList returns the CNI configuration list of a cell.
+func (c Config) ConfList() ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"cniVersion": "1.0.0",
+		"name":       c.Namespace,
+		"plugins": []any{
+			map[string]any{
+				"type": "bridge", "bridge": c.Bridge, "isGateway": true, "hairpinMode": true,
+				"ipam": map[string]any{
+					"type": "host-local", "dataDir": paths{c.StateDir}.ipam(),
+					"ranges": []any{[]any{map[string]any{"subnet": c.Subnet}}},
+					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
+				},
+			},
+			map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true}},
+		},
+	})
+}
+
+// prepare returns the configuration; the first time it also makes what all containers share.
+func (n *network) prepare(ctx context.Context) (*libcni.NetworkConfigList, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ready != nil {
+		return n.ready, nil
+	}
+	list, err := n.list()
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{n.paths.netnsDir(), n.paths.ipam(), n.paths.cniCache()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, noSpace(err, n.paths.root)
+		}
+	}
+	if iptables(ctx, n.masquerade("-C")...) != nil {
+		if err := iptables(ctx, n.masquerade("-A")...); err != nil {
+			return nil, fmt.Errorf("masquerade %s: %w", n.cfg.Subnet, err)
+		}
+	}
+	n.ready = list
+	return list, nil
+}
+
+func (n *network) list() (*libcni.NetworkConfigList, error) {
+	text, err := n.cfg.ConfList()
+	if err != nil {
+		return nil, err
+	}
+	return libcni.NetworkConfFromBytes(text)
+}
+
+// masquerade returns the rule for what leaves the subnet, with -A, -C or -D.
+func (n *network) masquerade(verb string) []string {
+	return []string{
+		"-t", "nat", verb, "POSTROUTING", "-s", n.cfg.Subnet, "!", "-d", n.cfg.Subnet,
+		"-m", "comment", "--comment", "muster " + n.cfg.Namespace, "-j", "MASQUERADE",
+	}
+}
+
+// attach connects the network namespace of a container and returns its address.
+func (n *network) attach(ctx context.Context, id engine.ID, ports []engine.Port) (string, error) {
+	list, err := n.prepare(ctx)
+	if err != nil {
+		return "", fmt.Errorf("network of container %s: %w", id, err)
+	}
+	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(id, ports))
+	if err != nil {
+		return "", fmt.Errorf("network of container %s: %w", id, noSpace(err, n.paths.root))
+	}
+	full, err := types100.NewResultFromResult(result)
+	if err != nil {
+		return "", fmt.Errorf("network of container %s: %w", id, err)
+	}
+	for _, ip := range full.IPs {
+		if ip.Address.IP.To4() != nil {
+			return ip.Address.IP.String(), nil
+		}
+	}
+	return "", fmt.Errorf("network of container %s: the CNI plugins gave it no IPv4 address", id)
+}
+
+// detach undoes attach as far as it got; what is not there is no error.
+func (n *network) detach(ctx context.Context, id engine.ID, ports []engine.Port) error {
+	list, err := n.list()
+	if err != nil {
+		return err
+	}
+	if err := n.cni.DelNetworkList(ctx, list, n.arguments(id, ports)); err != nil {
+		return fmt.Errorf("network of container %s: %w", id, err)
+	}
+	return nil
+}
+
+// portMapping is how the portmap plugin wants a port.
+type portMapping struct {
+	HostPort      uint16 `json:"hostPort"`
+	ContainerPort uint16 `json:"containerPort"`
+	Protocol      string `json:"protocol"`
+}
+
+func (n *network) arguments(id engine.ID, ports []engine.Port) *libcni.RuntimeConf {
+	mappings := make([]portMapping, 0, len(ports))
+	for _, port := range ports {
+		mappings = append(mappings, portMapping{HostPort: port.Host, ContainerPort: port.Container, Protocol: "tcp"})
+	}
+	return &libcni.RuntimeConf{
+		ContainerID: string(id), NetNS: n.paths.netns(id), IfName: insideName,
+		CapabilityArgs: map[string]any{"portMappings": mappings},
+	}
+}
+
+// remove undoes what all containers of the cell share: the bridge, the rule, the leases.
+func (n *network) remove(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ready = nil
+	var errs []error
+	for iptables(ctx, n.masquerade("-C")...) == nil {
+		if err := iptables(ctx, n.masquerade("-D")...); err != nil {
+			errs = append(errs, err)
+			break
+		}
+	}
+	errs = append(errs, removeBridge(n.cfg.Bridge), os.RemoveAll(n.paths.ipam()), os.RemoveAll(n.paths.cniCache()))
+	return errors.Join(errs...)
+}
+
+// removeBridge removes a bridge; one that is not there is no error.
+func removeBridge(name string) error {
+	if _, err := os.Stat(filepath.Join("/sys/class/net", name, "bridge")); err != nil {
+		return nil
+	}
+	if err := setFlags(name, 0); err != nil {
+		return fmt.Errorf("bridge %s down: %w", name, err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCBRDELBR, request); err != nil {
+		return fmt.Errorf("remove bridge %s: %w", name, err)
+	}
+	return nil
+}
+
+// iptables runs iptables; it waits for others that do.
+func iptables(ctx context.Context, args ...string) error {
+	out, err := exec.CommandContext(ctx, "iptables", append([]string{"-w"}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("iptables %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// RemoveHostPortChains removes the chains that the portmap plugin leaves in the nat table, unless a
+// port of anybody is still mapped: all bridges of the machine share them.
+func RemoveHostPortChains(ctx context.Context) error {
+	const mapped, masquerade, mark = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"
+	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S").Output()
+	if err != nil {
+		return fmt.Errorf("list the nat table: %w", err)
+	}
+	var jumps, chains []string
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "-A "+mapped) || strings.HasPrefix(line, "-N CNI-DN-") {
+			return nil // a port is mapped
+		}
+		for _, chain := range []string{mapped, masquerade, mark} {
+			if line == "-N "+chain {
+				chains = append(chains, chain)
+			}
+			if strings.HasPrefix(line, "-A ") && strings.HasSuffix(line, "-j "+chain) {
+				jumps = append(jumps, line)
+			}
+		}
+	}
+	var errs []error
+	for _, jump := range jumps {
+		errs = append(errs, iptables(ctx, append([]string{"-t", "nat", "-D"}, ruleWords(strings.TrimPrefix(jump, "-A "))...)...))
+	}
+	for _, chain := range chains {
+		errs = append(errs, iptables(ctx, "-t", "nat", "-F", chain))
+	}
+	for _, chain := range chains {
+		errs = append(errs, iptables(ctx, "-t", "nat", "-X", chain))
+	}
+	for _, err := range errs {
+		if err != nil && !strings.Contains(err.Error(), "by that name") && !strings.Contains(err.Error(), "does a matching rule exist") {
+			return errors.Join(errs...)
+		}
+	}
+	return nil // or somebody else did the same at the same time
+}
+
+// ruleWords splits a rule as iptables -S prints it; only comments are quoted.
+func ruleWords(rule string) []string {
+	var words []string
+	for i, part := range strings.Split(rule, `"`) {
+		if i%2 == 1 {
+			words = append(words, part)
+			continue
+		}
+		words = append(words, strings.Fields(part)...)
+	}
+	return words
+}

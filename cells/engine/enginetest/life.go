@@ -1,0 +1,316 @@
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"syscall"
+
+	"github.com/google/go-cmp/cmp"
+
+	"muster/cells/engine"
+)
+
+func (s *suite) life() {
+	s.must(s.engine.Ping(s.ctx()))
+	spec := s.spec("run")
+	spec.Ports = []engine.Port{{Container: 8080, Host: s.Port()}}
+	made := s.create(spec)
+	if made.ID != spec.ID || made.Status != engine.Created || made.Address == "" || made.CreatedAt.IsZero() {
+		s.Errorf("made %+v", made)
+	}
+	created := s.status(s.engine, spec.ID, engine.Created)
+	if diff := cmp.Diff(spec.Labels, created.Labels); diff != "" {
+		s.Errorf("labels (-asked +listed):\n%s", diff)
+	}
+	if diff := cmp.Diff(spec.Ports, created.Ports); diff != "" || created.Address != made.Address {
+		s.Errorf("network %q, want %q; ports (-asked +listed):\n%s", created.Address, made.Address, diff)
+	}
+	s.must(s.engine.Start(s.ctx(), spec.ID))
+	r := s.ready(spec.ID)
+	s.status(s.engine, spec.ID, engine.Running)
+	s.kill(spec.ID, syscall.SIGTERM)
+	if exit := s.exit(s.engine, spec.ID); exit.Code != 3 || exit.OOMKilled {
+		s.Errorf("exit %+v, want code 3", exit)
+	}
+	s.line(r, "stopping")
+	if ended := s.status(s.engine, spec.ID, engine.Exited); ended.Exit.Code != 3 {
+		s.Errorf("listed exit %+v, want code 3", ended.Exit)
+	}
+	s.kill(spec.ID, syscall.SIGTERM) // a process that has ended is no error
+	s.destroyNow(spec.ID)
+	s.absent(spec.ID)
+}
+
+func (s *suite) exitCodes() {
+	for text, code := range map[string]int{"0": 0, "1": 1, "255": 255} {
+		c := s.start("exit", text)
+		if exit := s.exit(s.engine, c.ID); exit.Code != code {
+			s.Errorf("exit %+v, want code %d", exit, code)
+		}
+		s.destroyNow(c.ID)
+	}
+}
+
+func (s *suite) stubborn() {
+	c := s.start("stubborn")
+	r := s.ready(c.ID)
+	s.kill(c.ID, syscall.SIGTERM)
+	s.line(r, "ignored")
+	s.status(s.engine, c.ID, engine.Running)
+	s.kill(c.ID, syscall.SIGKILL)
+	if exit := s.exit(s.engine, c.ID); exit.Code != 137 || exit.OOMKilled {
+		s.Errorf("exit %+v, want code 137", exit)
+	}
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) waitTwice() {
+	c := s.start("exit", "4")
+	first := s.exit(s.engine, c.ID)
+	if second := s.exit(s.engine, c.ID); !first.At.Equal(second.At) || first.Code != second.Code {
+		s.Errorf("first %+v, then %+v", first, second)
+	}
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) waitCancelled() {
+	c := s.start("run")
+	s.ready(c.ID)
+	ctx, cancel := context.WithCancel(s.ctx())
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.engine.Wait(ctx, c.ID)
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		s.Errorf("got %v", err)
+	}
+	s.status(s.engine, c.ID, engine.Running)
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) exists() {
+	c := s.start("run")
+	s.ready(c.ID)
+	again := s.spec("exit", "0")
+	again.ID = c.ID
+	_, err := s.engine.Create(s.ctx(), again)
+	s.refused(err, engine.ErrExists, string(c.ID))
+	s.status(s.engine, c.ID, engine.Running) // the first one is left alone
+	s.kill(c.ID, syscall.SIGTERM)
+	if exit := s.exit(s.engine, c.ID); exit.Code != 3 {
+		s.Errorf("exit %+v, want code 3", exit)
+	}
+	s.destroyNow(c.ID)
+	s.must(func() error { _, err := s.engine.Create(s.ctx(), again); return err }()) // now it is free
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) destroy() {
+	created := s.create(s.spec("run"))
+	s.destroyNow(created.ID)
+	s.absent(created.ID)
+
+	running := s.start("stubborn")
+	s.ready(running.ID)
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := s.engine.Wait(s.ctx(), running.ID)
+		waiting <- err
+	}()
+	s.destroyNow(running.ID)
+	<-waiting // with an exit or without: it must not hang
+	s.absent(running.ID)
+
+	exited := s.start("exit", "1")
+	s.exit(s.engine, exited.ID)
+	s.destroyNow(exited.ID)
+	s.destroyNow(exited.ID)
+	s.absent(exited.ID)
+}
+
+func (s *suite) notFound() {
+	const nobody engine.ID = "nobody"
+	s.destroyNow(nobody)
+	s.refused(s.engine.Start(s.ctx(), nobody), engine.ErrNotFound, string(nobody))
+	s.refused(s.engine.Kill(s.ctx(), nobody, syscall.SIGTERM), engine.ErrNotFound, string(nobody))
+	_, err := s.engine.Wait(s.ctx(), nobody)
+	s.refused(err, engine.ErrNotFound, string(nobody))
+	_, err = s.engine.Logs(s.ctx(), nobody, engine.Stdout, false)
+	s.refused(err, engine.ErrNotFound, string(nobody))
+}
+
+func (s *suite) missingImage() {
+	spec := s.spec("run")
+	spec.RootFS = s.Images.Missing
+	_, err := s.engine.Create(s.ctx(), spec)
+	s.refused(err, engine.ErrImage, s.Images.Missing)
+	s.absent(spec.ID)
+}
+
+func (s *suite) missingProgram() {
+	for _, path := range []string{"/no/such/program", "no-such-program"} {
+		spec := s.spec("run")
+		spec.Process.Path = path
+		_, err := s.engine.Create(s.ctx(), spec)
+		s.refused(err, engine.ErrProcess, path)
+		s.absent(spec.ID)
+	}
+}
+
+func (s *suite) unknownUser() {
+	spec := s.spec("run")
+	spec.Process.User = "stranger"
+	_, err := s.engine.Create(s.ctx(), spec)
+	s.refused(err, engine.ErrProcess, "stranger")
+	s.absent(spec.ID)
+}
+
+func (s *suite) inPath() {
+	spec := s.spec("exit", "5")
+	spec.Process.Path = spec.Process.Path[strings.LastIndex(spec.Process.Path, "/")+1:]
+	c := s.create(spec)
+	s.must(s.engine.Start(s.ctx(), c.ID))
+	if exit := s.exit(s.engine, c.ID); exit.Code != 5 {
+		s.Errorf("exit %+v, want code 5", exit)
+	}
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) adoption() {
+	spec := s.spec("tick")
+	spec.Ports = []engine.Port{{Container: 8080, Host: s.Port()}}
+	made := s.create(spec)
+	s.must(s.engine.Start(s.ctx(), spec.ID))
+	s.ready(spec.ID)
+
+	next := s.Open(s.T)
+	adopted := s.status(next, spec.ID, engine.Running)
+	if diff := cmp.Diff(spec.Labels, adopted.Labels); diff != "" {
+		s.Errorf("labels (-asked +adopted):\n%s", diff)
+	}
+	if diff := cmp.Diff(spec.Ports, adopted.Ports); diff != "" || adopted.Address != made.Address {
+		s.Errorf("network %q, want %q; ports (-asked +adopted):\n%s", adopted.Address, made.Address, diff)
+	}
+	r := s.follow1(next, spec.ID)
+	s.line(r, "ready") // output of before is there
+	s.must(next.Kill(s.ctx(), spec.ID, syscall.SIGUSR1))
+	s.line(r, "tick 1")
+	s.must(next.Kill(s.ctx(), spec.ID, syscall.SIGTERM))
+	if exit := s.exit(next, spec.ID); exit.Code != 0 {
+		s.Errorf("exit %+v, want code 0", exit)
+	}
+	s.must(next.Destroy(s.ctx(), spec.ID))
+	s.absent(spec.ID)
+}
+
+func (s *suite) adoptionOfExit() {
+	c := s.start("exit", "9")
+	s.exit(s.engine, c.ID)
+	next := s.Open(s.T)
+	if adopted := s.status(next, c.ID, engine.Exited); adopted.Exit.Code != 9 {
+		s.Errorf("listed exit %+v, want code 9", adopted.Exit)
+	}
+	if exit := s.exit(next, c.ID); exit.Code != 9 {
+		s.Errorf("exit %+v, want code 9", exit)
+	}
+	s.must(next.Destroy(s.ctx(), c.ID))
+}
+
+func (s *suite) ports() {
+	if s.Reach == nil {
+		return // an engine without a network; the life of a container covers what it reports
+	}
+	spec := s.spec("serve", "8080")
+	port := engine.Port{Container: 8080, Host: s.Port()}
+	spec.Ports = []engine.Port{port}
+	c := s.create(spec)
+	s.must(s.engine.Start(s.ctx(), c.ID))
+	s.ready(c.ID)
+	for _, page := range s.Reach(s.T, c, port) {
+		if page != "hello\n" {
+			s.Errorf("page %q", page)
+		}
+	}
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) logs() {
+	c := s.start("say", "to stdout", "to stderr")
+	s.exit(s.engine, c.ID)
+	r := s.follow1(s.engine, c.ID)
+	s.line(r, "to stdout") // the shim may still be copying when the exit is known
+	errs, err := s.engine.Logs(s.ctx(), c.ID, engine.Stderr, true)
+	s.must(err)
+	line := make([]byte, len("to stderr\n"))
+	if _, err := io.ReadFull(errs, line); err != nil || string(line) != "to stderr\n" {
+		s.Errorf("stderr %q, %v", line, err)
+	}
+	s.must(errs.Close())
+	if out, errs := s.all(c.ID, engine.Stdout), s.all(c.ID, engine.Stderr); out != "to stdout\n" || errs != "to stderr\n" {
+		s.Errorf("stdout %q, stderr %q", out, errs)
+	}
+	s.destroyNow(c.ID)
+	_, err = s.engine.Logs(s.ctx(), c.ID, engine.Stdout, false)
+	s.refused(err, engine.ErrNotFound)
+}
+
+func (s *suite) follow() {
+	c := s.start("tick")
+	one := s.ready(c.ID)
+	for _, want := range []string{"tick 1", "tick 2"} {
+		s.kill(c.ID, syscall.SIGUSR1)
+		s.line(one, want)
+	}
+	two := s.ready(c.ID) // a later reader gets everything
+	s.line(two, "tick 1")
+	s.line(two, "tick 2")
+	s.kill(c.ID, syscall.SIGUSR1)
+	s.line(one, "tick 3")
+	s.line(two, "tick 3")
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) followUntilDestroyed() {
+	c := s.start("run")
+	r := s.ready(c.ID)
+	s.kill(c.ID, syscall.SIGTERM)
+	s.exit(s.engine, c.ID)
+	s.line(r, "stopping")
+	s.destroyNow(c.ID)
+	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+		s.Errorf("read %q, %v; want the end", rest, err)
+	}
+}
+
+func (s *suite) followUntilCancelled() {
+	c := s.start("run")
+	ctx, cancel := context.WithCancel(s.ctx())
+	r, err := s.engine.Logs(ctx, c.ID, engine.Stdout, true)
+	s.must(err)
+	defer r.Close()
+	cancel()
+	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+		s.Errorf("got %v", err)
+	}
+	s.destroyNow(c.ID)
+}
+
+func (s *suite) followUntilClosed() {
+	c := s.start("run")
+	r, err := s.engine.Logs(s.ctx(), c.ID, engine.Stderr, true)
+	s.must(err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(r)
+		done <- err
+	}()
+	s.must(r.Close())
+	if err := <-done; err == nil {
+		s.Error("reading from a closed reader succeeds")
+	}
+	s.destroyNow(c.ID)
+}

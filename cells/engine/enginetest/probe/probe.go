@@ -1,0 +1,173 @@
+// Package probe is the program that the conformance suite runs in containers. It is one Go function, so
+// that an engine without real processes runs the very same.
+package probe
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// Process is what the function knows of its process.
+type Process struct {
+	Args           []string // without the program
+	Signals        <-chan syscall.Signal
+	Killed         <-chan struct{} // never closed where SIGKILL is real
+	Stdout, Stderr io.Writer
+	// Self describes the process; nil where there is no real one.
+	Self func() Description
+}
+
+// Description is what the command describe prints, as JSON.
+type Description struct {
+	UID, GID int
+	Groups   []int
+	Dir      string
+	DirUID   uint32 // owner of Dir
+	Hostname string
+	Env      []string
+	Nofile   uint64
+	CapEff   string // of /proc/self/status
+	CapAmb   string
+	CapInh   string
+	CapBnd   string
+	Seccomp  string
+}
+
+// usage is the exit code for arguments that make no sense.
+const usage = 64
+
+// Run does what the first argument says and returns the exit code:
+//
+//	exit N          ends with code N
+//	say OUT ERR     writes OUT to stdout and ERR to stderr, a line each, and ends with 0
+//	run             writes "ready", then ends with 3 on SIGTERM after writing "stopping"
+//	stubborn        writes "ready", then "ignored" for every signal; only SIGKILL ends it
+//	tick            writes "ready", then "tick N" for the Nth SIGUSR1, and ends with 0 on SIGTERM
+//	describe        writes a Description and ends with 0
+//	serve PORT      answers HTTP with "hello" until SIGTERM; writes "ready" when it listens
+//	eat MB          takes so much memory, writes "full" and ends with 0
+//	flood MB        writes so much to stdout in numbered lines, then "ready", and runs until SIGTERM
+func Run(p Process) int {
+	if len(p.Args) == 0 {
+		return usage
+	}
+	command, rest := p.Args[0], p.Args[1:]
+	switch {
+	case command == "exit" && len(rest) == 1:
+		return number(rest[0])
+	case command == "say" && len(rest) == 2:
+		fmt.Fprintln(p.Stdout, rest[0])
+		fmt.Fprintln(p.Stderr, rest[1])
+		return 0
+	case command == "run":
+		fmt.Fprintln(p.Stdout, "ready")
+		return p.untilTerm("stopping", 3)
+	case command == "stubborn":
+		return p.stubborn()
+	case command == "tick":
+		return p.tick()
+	case command == "describe" && p.Self != nil:
+		_ = json.NewEncoder(p.Stdout).Encode(p.Self())
+		return 0
+	case command == "serve" && len(rest) == 1:
+		return p.serve(rest[0])
+	case command == "eat" && len(rest) == 1:
+		return p.eat(number(rest[0]))
+	case command == "flood" && len(rest) == 1:
+		return p.flood(number(rest[0]))
+	}
+	fmt.Fprintf(p.Stderr, "no such command: %q\n", p.Args)
+	return usage
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return usage
+	}
+	return n
+}
+
+// untilTerm waits for SIGTERM.
+func (p Process) untilTerm(last string, code int) int {
+	for {
+		select {
+		case s := <-p.Signals:
+			if s == syscall.SIGTERM {
+				fmt.Fprintln(p.Stdout, last)
+				return code
+			}
+		case <-p.Killed:
+			return code
+		}
+	}
+}
+
+func (p Process) stubborn() int {
+	fmt.Fprintln(p.Stdout, "ready")
+	for {
+		select {
+		case <-p.Signals:
+			fmt.Fprintln(p.Stdout, "ignored")
+		case <-p.Killed:
+			return 0
+		}
+	}
+}
+
+func (p Process) tick() int {
+	fmt.Fprintln(p.Stdout, "ready")
+	for n := 1; ; {
+		select {
+		case s := <-p.Signals:
+			if s == syscall.SIGTERM {
+				return 0
+			}
+			if s == syscall.SIGUSR1 {
+				fmt.Fprintln(p.Stdout, "tick", n)
+				n++
+			}
+		case <-p.Killed:
+			return 0
+		}
+	}
+}
+
+func (p Process) serve(port string) int {
+	listener, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return 1
+	}
+	defer listener.Close()
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }))
+	fmt.Fprintln(p.Stdout, "ready")
+	return p.untilTerm("stopping", 0)
+}
+
+func (p Process) eat(megabytes int) int {
+	memory := make([]byte, megabytes<<20)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	fmt.Fprintln(p.Stdout, "full", memory[len(memory)-1])
+	return 0
+}
+
+func (p Process) flood(megabytes int) int {
+	for written, line := 0, 0; written < megabytes<<20; line++ {
+		n, err := fmt.Fprintf(p.Stdout, "line %08d of many, made long enough that there are not too many of them\n", line)
+		if err != nil {
+			return 1
+		}
+		written += n
+	}
+	fmt.Fprintln(p.Stdout, "ready")
+	return p.untilTerm("stopping", 0)
+}

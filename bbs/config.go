@@ -1,0 +1,92 @@
+package bbs
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"muster/internal/daemon"
+	"muster/internal/identity"
+)
+
+// Config is the configuration of a replica.
+type Config struct {
+	daemon.Common
+	TLS           identity.Files `json:"tls"`
+	ListenAddress string         `json:"listen_address" help:"host:port for gRPC"`
+
+	DatabaseURL daemon.Secret `json:"database_url" help:"PostgreSQL, as postgres://USER:PASSWORD@HOST:PORT/NAME or postgres:///NAME?host=DIRECTORY"`
+	// Writers and the listener need a few of their own; beyond that it is concurrent lists.
+	DatabaseConnections int `json:"database_connections" help:"connections to the database, 4 to 1000; up: more lists at once, more memory in PostgreSQL; down: lists wait for each other"`
+
+	// The comparison is the safety net: everything normal happens at once, without it.
+	ConvergeInterval daemon.Duration `json:"converge_interval" help:"time between full comparisons of desired and actual state, 1s to 1h; up: what was missed is repaired later; down: more load"`
+	SweepInterval    daemon.Duration `json:"sweep_interval" help:"how often silent cells are looked for, 50ms to 10s; up: a dead cell is noticed later; down: more queries"`
+
+	EventAge   daemon.Duration `json:"event_age" help:"how long the log of changes is kept, 1m to 720h; up: watches can resume after longer absence, a larger table; down: they list again sooner"`
+	EventCount int64           `json:"event_count" help:"how many entries of the log are kept at most, 1000 to 100000000; as event_age"`
+	PruneEvery daemon.Duration `json:"prune_interval" help:"how often the log is cut, 1s to 1h; up: it overshoots its limits further; down: more, smaller deletions"`
+	Bookmark   daemon.Duration `json:"bookmark_interval" help:"how long a watch is idle before it is told where the log stands, 100ms to 1m; up: a resumed watch reads more again; down: more messages"`
+
+	// Ready, unless nil, is told the address once calls are answered there. For programs that embed
+	// the daemon.
+	Ready func(net.Addr) `json:"-"`
+}
+
+// Defaults returns the default configuration.
+func Defaults() *Config {
+	return &Config{
+		Common:              daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17017"},
+		ListenAddress:       "0.0.0.0:8888",
+		DatabaseConnections: 32,
+		ConvergeInterval:    daemon.Duration(30 * time.Second),
+		SweepInterval:       daemon.Duration(250 * time.Millisecond),
+		EventAge:            daemon.Duration(time.Hour),
+		EventCount:          1_000_000,
+		PruneEvery:          daemon.Duration(30 * time.Second),
+		Bookmark:            daemon.Duration(5 * time.Second),
+	}
+}
+
+// Validate returns every problem at once.
+func (c *Config) Validate() error {
+	errs := append(c.Problems(), c.TLS.Problems("tls.")...)
+	if _, _, err := net.SplitHostPort(c.ListenAddress); err != nil {
+		errs = append(errs, fmt.Errorf("listen_address %q: want host:port", c.ListenAddress))
+	}
+	if c.DatabaseURL == "" {
+		errs = append(errs, errors.New("database_url is empty: name the PostgreSQL database"))
+	} else if _, err := pgxpool.ParseConfig(string(c.DatabaseURL)); err != nil {
+		errs = append(errs, errors.New("database_url is not a PostgreSQL URL such as postgres://USER:PASSWORD@HOST:PORT/NAME"))
+	}
+	for _, d := range []struct {
+		name     string
+		value    daemon.Duration
+		min, max time.Duration
+	}{
+		{"converge_interval", c.ConvergeInterval, time.Second, time.Hour},
+		{"sweep_interval", c.SweepInterval, 50 * time.Millisecond, 10 * time.Second},
+		{"event_age", c.EventAge, time.Minute, 720 * time.Hour},
+		{"prune_interval", c.PruneEvery, time.Second, time.Hour},
+		{"bookmark_interval", c.Bookmark, 100 * time.Millisecond, time.Minute},
+	} {
+		if v := time.Duration(d.value); v < d.min || v > d.max {
+			errs = append(errs, fmt.Errorf("%s %v: want %v to %v", d.name, d.value, d.min, d.max))
+		}
+	}
+	for _, n := range []struct {
+		name            string
+		value, min, max int64
+	}{
+		{"database_connections", int64(c.DatabaseConnections), 4, 1000},
+		{"event_count", c.EventCount, 1000, 100_000_000},
+	} {
+		if n.value < n.min || n.value > n.max {
+			errs = append(errs, fmt.Errorf("%s %d: want %d to %d", n.name, n.value, n.min, n.max))
+		}
+	}
+	return errors.Join(errs...)
+}

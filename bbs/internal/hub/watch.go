@@ -1,0 +1,175 @@
+package hub
+
+import (
+	"context"
+	"time"
+
+	"muster/bbs/internal/store"
+)
+
+// Watch is a place in the log that moves forward. One goroutine uses it.
+type Watch struct {
+	hub    *Hub
+	filter Filter
+	ready  chan struct{} // capacity 1
+
+	// cursor is the revision up to which everything has been returned; before the watch is live it
+	// is how far the log has been read.
+	cursor uint64
+	live   bool
+
+	// Under the lock of the hub, once live:
+	pending []*store.Record
+	err     error
+}
+
+// Watch opens a watch of what comes after a revision. Close it.
+func (h *Hub) Watch(ctx context.Context, after uint64, f Filter) (*Watch, error) {
+	if h.Newest() < after {
+		// Another replica may have committed it, and its notification is on its way.
+		h.catchUp(ctx)
+		if newest := h.Newest(); newest < after {
+			if _, err := h.store.Revision(ctx); err != nil {
+				return nil, err // not knowing is no answer
+			}
+			return nil, ErrFuture
+		}
+	}
+	w := &Watch{hub: h, filter: f, ready: make(chan struct{}, 1), cursor: after}
+	if err := w.goLive(); err != nil {
+		return nil, err
+	}
+	if !w.live {
+		// A revision that is no longer there must be refused at once, not with the first answer.
+		if _, _, err := h.store.Events(ctx, after, 1); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// goLive joins the watches that are told at once, if the ring reaches back far enough and what is to
+// be caught up leaves room on the list of the watch.
+func (w *Watch) goLive() error {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return ErrClosed
+	}
+	if !h.ring.reaches(w.cursor) || h.ring.newest-min(w.cursor, h.ring.newest) > pendingLimit/2 {
+		return nil
+	}
+	w.live = true
+	h.ring.after(w.cursor, func(r *store.Record) {
+		if w.filter.passes(r) {
+			w.pending = append(w.pending, r)
+		}
+	})
+	if w.filter.Cell == "" {
+		h.all[w] = true
+	} else {
+		if h.byCell[w.filter.Cell] == nil {
+			h.byCell[w.filter.Cell] = map[*Watch]bool{}
+		}
+		h.byCell[w.filter.Cell][w] = true
+	}
+	w.wake()
+	return nil
+}
+
+// Close ends the watch.
+func (w *Watch) Close() {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.all, w)
+	delete(h.byCell[w.filter.Cell], w)
+	if len(h.byCell[w.filter.Cell]) == 0 {
+		delete(h.byCell, w.filter.Cell)
+	}
+}
+
+// Next waits for entries and returns them with the revision to resume after. When nothing comes for
+// a while it returns none: a bookmark.
+func (w *Watch) Next(ctx context.Context) ([]*store.Record, uint64, error) {
+	if !w.live {
+		return w.fromLog(ctx)
+	}
+	idle := time.NewTimer(w.hub.bookmark)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		case <-w.ready:
+			records, revision, err := w.take()
+			if err != nil || len(records) > 0 {
+				return records, revision, err
+			}
+		case <-idle.C:
+			return w.take()
+		}
+	}
+}
+
+// take returns what has been offered.
+func (w *Watch) take() ([]*store.Record, uint64, error) {
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.err != nil {
+		return nil, 0, w.err
+	}
+	records := w.pending
+	w.pending = nil
+	w.cursor = h.ring.newest
+	return records, w.cursor, nil
+}
+
+// fromLog returns the next portion of the log, and joins the live watches once it has met the ring.
+func (w *Watch) fromLog(ctx context.Context) ([]*store.Record, uint64, error) {
+	records, _, err := w.hub.store.Events(ctx, w.cursor, readPortion)
+	if err != nil {
+		return nil, 0, err
+	}
+	var passed []*store.Record
+	for i := range records {
+		w.cursor = records[i].Revision
+		if w.filter.passes(&records[i]) {
+			passed = append(passed, &records[i])
+		}
+	}
+	revision := w.cursor
+	if err := w.goLive(); err != nil {
+		return nil, 0, err
+	}
+	return passed, revision, nil
+}
+
+// offer puts an entry on the list of the watch. The caller holds the lock of the hub.
+func (w *Watch) offer(r *store.Record, touched map[*Watch]bool) {
+	if w.err != nil || !w.filter.passes(r) {
+		return
+	}
+	if len(w.pending) >= pendingLimit {
+		w.fail(ErrSlow)
+	} else {
+		w.pending = append(w.pending, r)
+	}
+	touched[w] = true
+}
+
+// fail ends the watch with an error. The caller holds the lock of the hub.
+func (w *Watch) fail(err error) {
+	if w.err == nil {
+		w.err, w.pending = err, nil
+	}
+}
+
+func (w *Watch) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default: // it is awake
+	}
+}

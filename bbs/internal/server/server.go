@@ -1,0 +1,178 @@
+// Package server answers the gRPC calls of bbs.v1. It checks who is calling and what they say, hands
+// the call to the store or the hub, and turns what they answer into messages and statuses. It
+// decides nothing about records.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"muster/bbs/internal/hub"
+	"muster/bbs/internal/refusal"
+	"muster/bbs/internal/store"
+	"muster/internal/identity"
+	bbsv1 "muster/proto/bbs/v1"
+)
+
+// Limits of calls.
+const (
+	// defaultDeadline is that of calls that bring none.
+	defaultDeadline = 15 * time.Second
+	// maxTraceBytes is how much of a request id is kept.
+	maxTraceBytes = 128
+	// maxEventsPerMessage is how many changes one message of a watch carries.
+	maxEventsPerMessage = 500
+	// minHeartbeatTTL and maxHeartbeatTTL bound how long a heartbeat is good for.
+	minHeartbeatTTL = time.Second
+	maxHeartbeatTTL = time.Minute
+)
+
+// traceKey is the metadata that carries the id of a request.
+const traceKey = "x-vcap-request-id"
+
+// Options are what a server is made of.
+type Options struct {
+	Log *slog.Logger
+	// Identify tells who is calling; nil: the certificate of the connection.
+	Identify func(context.Context) (identity.ID, error)
+	// Called is told about each finished call, for metrics. nil: nobody.
+	Called func(method string, code codes.Code, took time.Duration)
+}
+
+// Server implements bbs.v1.BBSService. Until Open it answers UNAVAILABLE.
+type Server struct {
+	bbsv1.UnimplementedBBSServiceServer
+	Options
+	rights map[string]right
+	parts  atomic.Pointer[parts]
+	ending context.Context // ends all watches
+	end    context.CancelFunc
+}
+
+// parts are what is there once the database is migrated.
+type parts struct {
+	store *store.Store
+	hub   *hub.Hub
+}
+
+// New returns a server that waits for Open.
+func New(o Options) *Server {
+	if o.Identify == nil {
+		o.Identify = identity.FromContext
+	}
+	if o.Called == nil {
+		o.Called = func(string, codes.Code, time.Duration) {}
+	}
+	s := &Server{Options: o, rights: rights()}
+	s.ending, s.end = context.WithCancel(context.Background())
+	return s
+}
+
+// EndWatches ends all watches, and new ones at once, so that a server that stops does not wait for
+// them. Their callers resume elsewhere.
+func (s *Server) EndWatches() { s.end() }
+
+// Open makes the server answer.
+func (s *Server) Open(st *store.Store, h *hub.Hub) { s.parts.Store(&parts{st, h}) }
+
+// Interceptors returns what a gRPC server needs to serve this one.
+func (s *Server) Interceptors() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
+}
+
+// ours tells calls of our service from those of health and reflection, which any role may make.
+func (s *Server) ours(server any) bool { return server == s }
+
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if !s.ours(info.Server) {
+		return next(ctx, req)
+	}
+	start := time.Now()
+	res, err := s.answer(ctx, req, info.FullMethod, next)
+	err = s.status(ctx, info.FullMethod, err)
+	s.Called(info.FullMethod, status.Code(err), time.Since(start))
+	return res, err
+}
+
+func (s *Server) answer(ctx context.Context, req any, method string, next grpc.UnaryHandler) (any, error) {
+	if err := s.authorize(ctx, method, req); err != nil {
+		return nil, err
+	}
+	if s.parts.Load() == nil {
+		return nil, errStarting()
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, defaultDeadline)
+		defer cancel()
+	}
+	return next(ctx, req)
+}
+
+// stream measures; the request of a stream is not there yet, so Watch authorizes itself.
+func (s *Server) stream(server any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if !s.ours(server) {
+		return next(server, ss)
+	}
+	start := time.Now()
+	err := s.status(ss.Context(), info.FullMethod, next(server, ss))
+	s.Called(info.FullMethod, status.Code(err), time.Since(start))
+	return err
+}
+
+func errStarting() error {
+	return status.Error(codes.Unavailable, "the BBS is starting: its database is not ready")
+}
+
+// status turns an error into the status that the caller sees.
+func (s *Server) status(ctx context.Context, method string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if st, ok := refusal.ToStatus(err); ok {
+		return st
+	}
+	for _, row := range []struct {
+		is   error
+		code codes.Code
+	}{
+		{store.ErrUnavailable, codes.Unavailable},
+		{store.ErrClosed, codes.Unavailable},
+		{hub.ErrClosed, codes.Unavailable},
+		{hub.ErrPruned, codes.OutOfRange},
+		{hub.ErrFuture, codes.InvalidArgument},
+		{hub.ErrSlow, codes.ResourceExhausted},
+	} {
+		if errors.Is(err, row.is) {
+			return status.Error(row.code, err.Error())
+		}
+	}
+	if ctx.Err() != nil {
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return status.Error(codes.Unavailable, err.Error()) // a limit of ours, not of the caller
+	}
+	s.Log.Error("call failed", "method", method, "trace_id", traceID(ctx), "error", err)
+	return status.Error(codes.Internal, err.Error())
+}
+
+// traceID returns the id of a request; empty when it has none.
+func traceID(ctx context.Context) string {
+	v := metadata.ValueFromIncomingContext(ctx, traceKey)
+	if len(v) == 0 {
+		return ""
+	}
+	return v[0][:min(len(v[0]), maxTraceBytes)]
+}

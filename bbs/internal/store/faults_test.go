@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	"muster/bbs/lrp"
+	"muster/internal/pgcluster"
+	"muster/internal/pgtest"
+)
+
+// A call whose values cannot be stored fails alone; the others of its batch do not notice.
+func TestPoisonedCallFailsAlone(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	requests := make([]*request, 9)
+	for i := range requests {
+		d := app(fmt.Sprint("p", i), 1)
+		if i == 4 {
+			d.Annotation = "a\x00b" // no text of PostgreSQL can hold that
+		}
+		requests[i] = &request{ctx: t.Context(), op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
+	}
+	s.commit(t.Context(), requests) // one batch, for certain
+	for i, r := range requests {
+		err := <-r.answer
+		var inv *lrp.Invalid
+		if poisoned := i == 4; poisoned != errors.As(err, &inv) || !poisoned && err != nil {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+	list, _, err := s.Scheduling(t.Context(), DesiredFilter{})
+	if err != nil || len(list) != len(requests)-1 {
+		t.Errorf("%d processes are stored (%v), want all but the poisoned one", len(list), err)
+	}
+	checkReplay(t, s)
+}
+
+// PostgreSQL is killed again and again under load. What was acknowledged is there, what was refused
+// with an error is there as a whole or not at all, and the log tells the same as the tables.
+func TestPostgresKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Cluster(t)
+	s := open(t, pgtest.DatabaseOn(t, c, Migrate), Options{})
+	const callers, kills = 8, 3
+	acknowledged := make([][]string, callers)
+	unavailable := make([]int, callers)
+	stop := make(chan struct{})
+	progress := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	for n := range callers {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p := fmt.Sprintf("p-%d-%d", n, i)
+				switch err := s.Desire(context.Background(), app(p, 2), ""); {
+				case err == nil:
+					acknowledged[n] = append(acknowledged[n], p)
+					select {
+					case progress <- struct{}{}:
+					default:
+					}
+				case errors.Is(err, ErrUnavailable):
+					unavailable[n]++
+				default:
+					t.Errorf("desire of %s: %v, want success or %v", p, err, ErrUnavailable)
+				}
+			}
+		})
+	}
+	for range kills {
+		for range 20 {
+			<-progress
+		}
+		must(t, c.Kill(t.Context()))
+		var err error
+		c, err = pgcluster.Open(t.Context(), pgcluster.Config{Dir: c.Dir(), FastUnsafe: true})
+		must(t, err)
+	}
+	for range 20 {
+		<-progress
+	}
+	close(stop)
+	wg.Wait()
+
+	all, err := s.Everything(t.Context())
+	must(t, err)
+	instances := map[lrp.ProcessGUID]int{}
+	for _, a := range all.Actuals {
+		instances[a.Process]++
+	}
+	stored := map[lrp.ProcessGUID]bool{}
+	for _, d := range all.Desired {
+		stored[d.Process] = true
+		if instances[d.Process] != 2 {
+			t.Errorf("process %s has %d of 2 slots: half a call was stored", d.Process, instances[d.Process])
+		}
+	}
+	total, failed := 0, 0
+	for n := range callers {
+		failed += unavailable[n]
+		for _, p := range acknowledged[n] {
+			total++
+			if !stored[lrp.ProcessGUID(p)] {
+				t.Errorf("process %s was acknowledged and is gone", p)
+			}
+		}
+	}
+	t.Logf("%d calls acknowledged, %d unavailable, %d processes stored", total, failed, len(stored))
+	checkReplay(t, s)
+}
+
+// An instance at random, valid or not.
+func anyActual(t *rapid.T, place lrp.Presence) *lrp.Actual {
+	if !rapid.Bool().Draw(t, "there") {
+		return nil
+	}
+	text := func(name string) string { return rapid.SampledFrom([]string{"", "x"}).Draw(t, name) }
+	a := &lrp.Actual{
+		Key: slotKey("p", 0), Presence: place,
+		State:          rapid.SampledFrom([]lrp.State{lrp.Unclaimed, lrp.Claimed, lrp.Running, lrp.Crashed}).Draw(t, "state"),
+		InstanceKey:    lrp.InstanceKey{Instance: lrp.InstanceGUID(text("instance")), Cell: lrp.CellID(text("cell"))},
+		PlacementError: text("placement error"), Retiring: rapid.Bool().Draw(t, "retiring"), Tag: lrp.ModificationTag{Epoch: "e"},
+	}
+	a.NetInfo = lrp.NetInfo{Address: text("address"), InstanceAddress: text("instance address"), InstanceIPv6Address: text("v6"),
+		Preferred: rapid.SampledFrom([]lrp.PreferredAddress{0, 1, 2}).Draw(t, "preferred")}
+	if rapid.Bool().Draw(t, "ports") {
+		a.NetInfo.Ports = []lrp.PortMapping{{ContainerPort: 1}}
+	}
+	if rapid.IntRange(0, 9).Draw(t, "since") > 0 {
+		a.Since = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	}
+	if rapid.Bool().Draw(t, "made plausible") { // or hardly any would be valid
+		switch a.State {
+		case lrp.Unclaimed, lrp.Crashed:
+			a.InstanceKey, a.NetInfo, a.Retiring = lrp.InstanceKey{}, lrp.NetInfo{}, false
+		case lrp.Claimed:
+			a.InstanceKey, a.NetInfo, a.PlacementError = lrp.InstanceKey{Instance: "i", Cell: "c"}, lrp.NetInfo{}, ""
+		case lrp.Running:
+			a.InstanceKey, a.NetInfo.Address, a.PlacementError = lrp.InstanceKey{Instance: "i", Cell: "c"}, "a", ""
+		}
+	}
+	return a
+}
+
+// The schema accepts exactly the groups that Group.Check accepts.
+func TestConstraintPair(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	valid, invalid := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		g := lrp.Group{Ordinary: anyActual(rt, lrp.Ordinary), Evacuating: anyActual(rt, lrp.Evacuating), Suspect: anyActual(rt, lrp.Suspect)}
+		c := make(columns, actualColumns)
+		n := 0
+		for _, a := range []*lrp.Actual{g.Ordinary, g.Evacuating, g.Suspect} {
+			if a != nil {
+				actualRow(c, a)
+				n++
+			}
+		}
+		if n == 0 {
+			return
+		}
+		err := pgx.BeginFunc(ctx, s.Pools.Read, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {
+				return err
+			}
+			return errUndo
+		})
+		want := g.Check()
+		if accepted := errors.Is(err, errUndo); accepted != (want == nil) {
+			rt.Fatalf("the schema says %v, Group.Check says %v", err, want)
+		}
+		if want == nil {
+			valid++
+		} else {
+			invalid++
+		}
+	})
+	if valid == 0 || invalid == 0 {
+		t.Errorf("%d valid and %d invalid groups were tried: the generator is lopsided", valid, invalid)
+	}
+}
+
+var errUndo = errors.New("undo")

@@ -1,0 +1,68 @@
+-- Reads. A list and the revision it shows come from one snapshot.
+
+-- name: begin_read
+begin isolation level repeatable read read only
+
+-- name: list_desired
+select process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs, memory_mb,
+	disk_mb, max_pids, placement_tags, volume_drivers, update_strategy, tag_epoch, tag_index, run_info
+from desired_lrps
+where ($1::text = '' or domain = $1)
+	and (cardinality($2::text[]) = 0 or process_guid = any($2))
+	and (cardinality($3::text[]) = 0 or exists (select from unnest($3) prefix where starts_with(process_guid, prefix)))
+
+-- The same without recipes.
+-- name: list_scheduling
+select process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs, memory_mb,
+	disk_mb, max_pids, placement_tags, volume_drivers, update_strategy, tag_epoch, tag_index, null::bytea
+from desired_lrps
+where ($1::text = '' or domain = $1)
+	and (cardinality($2::text[]) = 0 or process_guid = any($2))
+	and (cardinality($3::text[]) = 0 or exists (select from unnest($3) prefix where starts_with(process_guid, prefix)))
+
+-- name: list_actuals
+select process_guid, index, presence::text, domain, state::text, instance_guid, cell_id, address,
+	instance_address, instance_ipv6_address, preferred_address, ports, placement_error, crash_count,
+	crash_reason, since, tag_epoch, tag_index, internal_routes, metric_tags, routable, availability_zone,
+	retiring
+from actual_lrps
+where ($1::text = '' or domain = $1)
+	and ($2::text = '' or cell_id = $2)
+	and ($3::text = '' or process_guid = $3)
+	and ($4::integer is null or index = $4)
+
+-- name: list_domains
+select domain from domains where expires_at is null or expires_at > now() order by domain
+
+-- name: list_cells
+select presence from cells order by cell_id
+
+-- name: upsert_domain
+insert into domains (domain, expires_at)
+values ($1, case when $2::bigint > 0 then now() + $2 * interval '1 second' end)
+on conflict (domain) do update set expires_at = excluded.expires_at
+
+-- name: delete_stale_domains
+delete from domains where expires_at < now()
+
+-- A time to live that is longer than this replica has been able to hear heartbeats says nothing yet.
+-- name: overdue_cells
+select cell_id from cells where last_seen + ttl < clock_timestamp() and ttl <= $1::bigint * interval '1 millisecond'
+
+-- The log after a revision, and where it ends: one row at least, without a revision of its own when
+-- there is nothing newer.
+-- There are no gaps, so bounds are a limit, and one that makes the planner use the index.
+-- name: events_after
+select s.revision, e.revision, e.committed_at, e.trace_id, e.process_guid, e.domain, e.cell_before,
+	e.cell_after, e.payload
+from sequencer s
+left join lateral (select * from events where revision > $1 and revision <= $1::bigint + $2::bigint order by revision) e on true
+order by e.revision
+
+-- Cuts the log by age and by count, and never the newest entry.
+-- name: prune_events
+delete from events
+where revision < (select revision from sequencer)
+	and (committed_at < now() - $1::bigint * interval '1 millisecond'
+		or revision <= (select revision from sequencer) - $2::bigint)
+	and revision < (select min(revision) + $3::bigint from events)

@@ -1,0 +1,209 @@
+package bbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"muster/bbs/internal/hub"
+	"muster/bbs/internal/server"
+	"muster/bbs/internal/store"
+	"muster/internal/daemon"
+	bbsv1 "muster/proto/bbs/v1"
+)
+
+// Times of a replica.
+const (
+	// openPause is the wait between attempts to get at the database at the start.
+	openPause = 500 * time.Millisecond
+	// pingTime bounds one question whether the database answers.
+	pingTime = 2 * time.Second
+)
+
+// replica is one running BBS.
+type replica struct {
+	cfg     *Config
+	log     *slog.Logger
+	hub     *hub.Hub
+	server  *server.Server
+	health  *health.Server
+	metrics *metrics
+	restart *restarts
+	state   atomic.Pointer[error] // why it is not healthy; nil: it is
+	addr    net.Addr              // where calls are answered
+}
+
+// Run runs a replica until ctx ends. It listens at once and answers UNAVAILABLE until the database
+// is there and migrated.
+func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
+	tls, err := cfg.TLS.Server()
+	if err != nil {
+		return err
+	}
+	pools, err := store.OpenPools(ctx, string(cfg.DatabaseURL), cfg.DatabaseConnections)
+	if err != nil {
+		return err
+	}
+	defer pools.Close()
+	r := &replica{cfg: cfg, log: log, health: health.NewServer(), restart: newRestarts()}
+	r.hub = hub.New(log, time.Duration(cfg.Bookmark))
+	r.metrics = newMetrics(r.hub)
+	r.server = server.New(server.Options{Log: log, Called: r.metrics.called})
+	st, err := store.New(store.Options{Pools: pools, Log: log, Published: r.published, Committed: r.metrics.committed})
+	if err != nil {
+		return err
+	}
+	g := daemon.NewGRPCServer(tls, r.server.Interceptors()...)
+	bbsv1.RegisterBBSServiceServer(g, r.server)
+	healthv1.RegisterHealthServer(g, r.health)
+	reflection.Register(g)
+	r.unhealthy(errors.New("starting"))
+
+	l, err := net.Listen("tcp", cfg.ListenAddress)
+	if err != nil {
+		return fmt.Errorf("listen on listen_address: %w", err)
+	}
+	r.addr = l.Addr()
+	// Stopped in reverse order: first no more calls, last the writer.
+	var group daemon.Group
+	group.Add("store", st.Run)
+	group.Add("records", func(ctx context.Context) error { return r.serve(ctx, st) })
+	group.Add("debug", daemon.Debug(cfg.DebugAddress, r.metrics.registry, r.healthy))
+	group.Add("grpc", func(ctx context.Context) error { return r.listen(ctx, l, g) })
+	return group.Run(ctx)
+}
+
+func (r *replica) listen(ctx context.Context, l net.Listener, g *daemon.GRPCServer) error {
+	defer context.AfterFunc(ctx, func() {
+		r.health.Shutdown()
+		r.server.EndWatches()
+	})()
+	return daemon.ServeGRPC(ctx, l, g)
+}
+
+// published passes on what was committed here.
+func (r *replica) published(records []store.Record) {
+	r.hub.Publish(records)
+	r.restart.see(records)
+}
+
+// serve gets the database ready and then runs everything that works on the records.
+func (r *replica) serve(ctx context.Context, st *store.Store) error {
+	if err := r.open(ctx, st); err != nil {
+		return err
+	}
+	r.server.Open(st, r.hub)
+	r.unhealthy(nil)
+	r.log.Info("answering calls", "address", r.addr.String(), "revision", r.hub.Newest())
+	if r.cfg.Ready != nil {
+		r.cfg.Ready(r.addr)
+	}
+
+	var group daemon.Group
+	group.Add("hub", r.hub.Run)
+	group.Add("presence", func(ctx context.Context) error { return r.presence(ctx, st) })
+	group.Add("pruner", func(ctx context.Context) error { return r.prune(ctx, st) })
+	group.Add("converger", func(ctx context.Context) error { return r.converge(ctx, st) })
+	return group.Run(ctx)
+}
+
+// open migrates the database and starts the hub, as often as it takes.
+func (r *replica) open(ctx context.Context, st *store.Store) error {
+	for {
+		err := store.Migrate(ctx, string(r.cfg.DatabaseURL))
+		if err == nil {
+			err = r.hub.Start(ctx, st)
+		}
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.unhealthy(err)
+		r.log.Warn("the database is not ready", "error", err, "pause", openPause)
+		if !pause(ctx, openPause) {
+			return ctx.Err()
+		}
+	}
+}
+
+// presence asks the database again and again whether it answers, and drops cells that went silent.
+// How long it has answered without interruption bounds what silence can mean: nobody is declared
+// silent while, or right after, nobody could be heard.
+func (r *replica) presence(ctx context.Context, st *store.Store) error {
+	since := time.Now()
+	for pause(ctx, time.Duration(r.cfg.SweepInterval)) {
+		err := r.ping(ctx, st)
+		if err != nil {
+			since = time.Now()
+			r.unhealthy(err)
+			continue
+		}
+		r.unhealthy(nil)
+		// Half of it: cells get as long again to come back as they have to fall silent.
+		dropped, err := st.Sweep(ctx, time.Since(since)/2)
+		for _, id := range dropped {
+			r.metrics.cellsDropped.Inc()
+			r.log.Warn("cell dropped: no heartbeat in time", "cell_id", id)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("look for silent cells", "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *replica) ping(ctx context.Context, st *store.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	_, err := st.Revision(ctx)
+	return err
+}
+
+// unhealthy says why the replica cannot do its work; nil: it can.
+func (r *replica) unhealthy(why error) {
+	was := r.state.Swap(&why)
+	if was != nil && (*was == nil) == (why == nil) {
+		return
+	}
+	status := healthv1.HealthCheckResponse_SERVING
+	if why != nil {
+		status = healthv1.HealthCheckResponse_NOT_SERVING
+	}
+	r.health.SetServingStatus("", status)
+	r.health.SetServingStatus(bbsv1.BBSService_ServiceDesc.ServiceName, status)
+	if was != nil {
+		r.log.Info("health changed", "serving", why == nil, "reason", why)
+	}
+}
+
+func (r *replica) healthy() error { return *r.state.Load() }
+
+func (r *replica) prune(ctx context.Context, st *store.Store) error {
+	for pause(ctx, time.Duration(r.cfg.PruneEvery)) {
+		n, err := st.Prune(ctx, time.Duration(r.cfg.EventAge), r.cfg.EventCount)
+		r.metrics.eventsPruned.Add(float64(n))
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("cut the log", "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+// pause waits, and reports false when the context ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

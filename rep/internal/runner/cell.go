@@ -1,0 +1,302 @@
+// Package runner carries out what the cores decide: a Cell holds all instances of this cell with the
+// books of what they hold, and one runner per instance makes, starts, watches, reports, stops and
+// destroys its container, one thing after another.
+//
+// Everything is level-triggered. A runner asks rep/align what to do next whenever anything happened
+// to its container or was heard about its record, and repeats what failed until it is answered: while
+// the BBS is away, containers go on and reports wait. When the rep itself ends, runners are simply
+// dropped; Adopt of the next rep finds their containers.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"muster/bbs/bbsclient"
+	"muster/bbs/lrp"
+	"muster/cells"
+	"muster/cells/container"
+	"muster/cells/engine"
+	"muster/rep/align"
+	"muster/rep/internal/probe"
+	"muster/rep/ledger"
+)
+
+// Limits of a cell.
+const (
+	// createPool and deletePool bound how many containers are made and destroyed at once, each
+	// for itself, so that neither starves the other.
+	createPool = 32
+	deletePool = 32
+	// callTimeout bounds one call of the BBS.
+	callTimeout = 10 * time.Second
+	// minRetry and maxRetry bound the waits between repeated calls of the BBS and of the engine.
+	minRetry = 50 * time.Millisecond
+	maxRetry = 2 * time.Second
+	// destroyTimeout bounds one attempt to destroy a container, listTimeout one list of them.
+	destroyTimeout = 2 * time.Minute
+	listTimeout    = 30 * time.Second
+	// killWait is how long the end of a killed process may take to be seen.
+	killWait = time.Second
+	// inboxSize bounds what waits for one runner; senders wait for room.
+	inboxSize = 16
+)
+
+// Config says what a cell is and how it treats its instances.
+type Config struct {
+	Presence       cells.Presence
+	Index          int32  // for bin packing
+	Address        string // where the host ports of the cell are reached
+	PreferInstance bool   // routers should use the address of the container
+	FirstPort      uint16
+	LastPort       uint16
+	Graceful       time.Duration // from SIGTERM to SIGKILL
+	CreateTimeout  time.Duration // of making one container
+	ReapEvery      time.Duration // between comparisons with the engine
+	Probe          probe.Settings
+}
+
+// Cell is all that runs on a cell. All methods may be called concurrently.
+type Cell struct {
+	Config
+	engine  engine.Engine
+	bbs     *bbsclient.Client
+	metrics *Metrics
+	log     *slog.Logger
+
+	creating, deleting chan struct{}
+	// life ends with Run; every goroutine of the cell is counted in wg.
+	life context.Context
+	end  context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu        sync.Mutex
+	closed    bool
+	unhealthy string
+	books     *ledger.Ledger
+	ports     *ledger.Ports
+	instances map[lrp.InstanceGUID]*instance
+	orphans   map[lrp.InstanceGUID]bool // records being removed
+	changed   chan struct{}             // closed and replaced with every change
+}
+
+// New returns a cell without instances.
+func New(cfg Config, e engine.Engine, bbs *bbsclient.Client, m *Metrics, log *slog.Logger) *Cell {
+	life, end := context.WithCancel(context.Background()) // Run ends it
+	return &Cell{
+		Config: cfg, engine: e, bbs: bbs, metrics: m, log: log,
+		creating: make(chan struct{}, createPool), deleting: make(chan struct{}, deletePool),
+		life: life, end: end,
+		books: ledger.New(cfg.Presence.Capacity), ports: ledger.NewPorts(cfg.FirstPort, cfg.LastPort),
+		instances: map[lrp.InstanceGUID]*instance{}, orphans: map[lrp.InstanceGUID]bool{},
+		changed: make(chan struct{}),
+	}
+}
+
+// Run runs the instances until ctx ends. It leaves their containers as they are. It is called once.
+func (c *Cell) Run(ctx context.Context) error {
+	c.wg.Go(c.reapLoop)
+	c.mu.Lock()
+	for _, i := range c.instances { // the adopted ones
+		c.begin(i)
+	}
+	c.mu.Unlock()
+	<-ctx.Done()
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.end()
+	c.wg.Wait()
+	return ctx.Err()
+}
+
+// begin starts the runner of an instance once. c.mu is held.
+func (c *Cell) begin(i *instance) {
+	if !i.begun && !c.closed {
+		i.begun = true
+		c.wg.Go(i.run)
+	}
+}
+
+// Perform takes on work, most important first, and returns what it refuses. The resources of the rest
+// are reserved. Work for a slot that the cell already works on is accepted and changes nothing.
+func (c *Cell) Perform(work []cells.Instance) []cells.Refusal {
+	var refused []cells.Refusal
+	for _, w := range work {
+		if err := c.accept(w); err != nil {
+			refused = append(refused, cells.Refusal{Instance: w, Reason: err.Error()})
+			c.metrics.Refused.Inc()
+			c.log.Info("work refused", "process_guid", w.Key.Process, "index", w.Key.Index, "reason", err.Error())
+		}
+	}
+	return refused
+}
+
+func (c *Cell) accept(w cells.Instance) error {
+	if err := c.suits(w); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return errors.New("the rep is stopping")
+	case c.unhealthy != "":
+		return errors.New(c.unhealthy)
+	case c.worksOn(w.Key.Slot):
+		return nil
+	}
+	id := lrp.InstanceGUID(uuid.NewString())
+	want := w.Resources
+	want.Containers = 1
+	if err := c.books.Reserve(id, want); err != nil {
+		return err
+	}
+	i := c.newInstance(container.Record{
+		Key: w.Key, Instance: id, Resources: want, MaxPids: w.MaxPids, RootFS: w.RootFS,
+		PlacementTags: w.PlacementTags, State: container.Reserved,
+	})
+	c.begin(i)
+	c.broadcast()
+	c.metrics.Accepted.Inc()
+	i.log.Info("work accepted", "memory_mb", want.MemoryMB, "disk_mb", want.DiskMB)
+	return nil
+}
+
+// suits checks what can be said about work without knowing what else runs.
+func (c *Cell) suits(w cells.Instance) error {
+	if w.Key.Process == "" {
+		return errors.New("process_guid is empty")
+	}
+	if w.Key.Index < 0 {
+		return fmt.Errorf("index is %d: want 0 or more", w.Key.Index)
+	}
+	if len(w.VolumeDrivers) > 0 {
+		return fmt.Errorf("volume drivers %s are not on this cell", strings.Join(w.VolumeDrivers, ", "))
+	}
+	scheme, name, _ := strings.Cut(w.RootFS, ":")
+	p, ok := c.Presence.RootFSProviders[scheme]
+	if !ok || len(p.Names) > 0 && !slices.Contains(p.Names, name) {
+		return fmt.Errorf("root file system %q cannot be run on this cell", w.RootFS)
+	}
+	return nil
+}
+
+// worksOn tells whether an instance of the slot is on its way or running. c.mu is held.
+func (c *Cell) worksOn(slot lrp.Slot) bool {
+	for _, i := range c.instances {
+		r := i.public
+		if r.Key.Slot == slot && r.State != container.Completed && !r.Ending() {
+			return true
+		}
+	}
+	return false
+}
+
+// newInstance registers an instance. c.mu is held.
+func (c *Cell) newInstance(r container.Record) *instance {
+	i := &instance{
+		cell: c, guid: r.Instance, rec: r, public: r, known: align.Known{Standing: align.Unheard},
+		inbox: make(chan func(), inboxSize), accepted: time.Now(),
+		log: c.log.With("process_guid", r.Key.Process, "index", r.Key.Index, "instance_guid", r.Instance),
+	}
+	i.ctx, i.cancel = context.WithCancel(c.life)
+	i.making, i.abandon = context.WithCancel(i.ctx)
+	i.process, i.processEnded = context.WithCancel(i.ctx)
+	c.instances[r.Instance] = i
+	return i
+}
+
+// publish makes the state of an instance visible.
+func (c *Cell) publish(i *instance) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i.public = i.rec
+	c.broadcast()
+}
+
+// forget drops an instance whose container is gone, and gives back what it held.
+func (c *Cell) forget(i *instance) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.books.Release(i.guid)
+	c.ports.Free(i.guid, time.Now())
+	delete(c.instances, i.guid)
+	c.broadcast()
+}
+
+// broadcast wakes everybody who waits for a change. c.mu is held.
+func (c *Cell) broadcast() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *Cell) takePorts(id lrp.InstanceGUID, n int) ([]uint16, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ports.Take(id, n, time.Now())
+}
+
+// find returns an instance, or nil.
+func (c *Cell) find(id lrp.InstanceGUID) *instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.instances[id]
+}
+
+// State returns the state of the cell, and a channel that is closed with the next change of it.
+func (c *Cell) State() (cells.State, <-chan struct{}) {
+	records, changed := c.Records()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := cells.State{Presence: c.Presence, Index: c.Index, Available: c.books.Available(), UnhealthyReason: c.unhealthy}
+	for _, r := range records {
+		if r.Starting() {
+			s.StartingContainers++
+		}
+		s.Instances = append(s.Instances, cells.Instance{
+			Key: r.Key, InstanceGUID: r.Instance, State: r.InstanceState(), Resources: r.Resources,
+			MaxPids: r.MaxPids, RootFS: r.RootFS, PlacementTags: r.PlacementTags,
+		})
+	}
+	return s, changed
+}
+
+// Records returns what is on the cell, by slot and instance, and a channel that is closed with the next
+// change of it.
+func (c *Cell) Records() ([]container.Record, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	records := make([]container.Record, 0, len(c.instances))
+	for _, i := range c.instances {
+		records = append(records, i.public)
+	}
+	slices.SortFunc(records, func(a, b container.Record) int {
+		if o := strings.Compare(string(a.Key.Process), string(b.Key.Process)); o != 0 {
+			return o
+		}
+		if o := int(a.Key.Index) - int(b.Key.Index); o != 0 {
+			return o
+		}
+		return strings.Compare(string(a.Instance), string(b.Instance))
+	})
+	return records, c.changed
+}
+
+// SetUnhealthy says why the cell takes no work; empty means that it does.
+func (c *Cell) SetUnhealthy(reason string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unhealthy != reason {
+		c.unhealthy = reason
+		c.broadcast()
+	}
+}

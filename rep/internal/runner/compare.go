@@ -1,0 +1,215 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"muster/bbs/bbsclient"
+	"muster/bbs/lrp"
+	"muster/cells/container"
+	"muster/cells/engine"
+	"muster/rep/align"
+	"muster/rep/recipe"
+)
+
+// Adopt takes over the containers of earlier reps of this cell: they are charged, hold their ports,
+// and go on as soon as Run runs. What cannot be understood is left to the first reaping, which
+// destroys it. It is called once, before Run and before work is accepted.
+func (c *Cell) Adopt(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	found, err := c.engine.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list containers to adopt: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range found {
+		if f.Status == engine.Partial {
+			continue
+		}
+		plan, err := recipe.ParsePlan(f.Labels)
+		if err != nil || engine.ID(plan.Instance) != f.ID {
+			c.log.Warn("container not adopted", "container", f.ID, "error", err)
+			continue
+		}
+		if err := c.books.Adopt(plan.Instance, plan.Resources()); err != nil {
+			return fmt.Errorf("adopt container %s: %w", f.ID, err)
+		}
+		for _, p := range f.Ports {
+			if other := c.ports.Adopt(plan.Instance, p.Host); other != "" {
+				c.log.Warn("two containers have one host port", "port", p.Host, "instance_guid", plan.Instance, "other", other)
+			}
+		}
+		i := c.newInstance(container.Record{
+			Key: plan.Key, Instance: plan.Instance, Resources: plan.Resources(), MaxPids: plan.MaxPids,
+			RootFS: plan.RootFS, PlacementTags: plan.PlacementTags,
+			State: container.Created, Launched: f.Status != engine.Created, NetInfo: c.netInfo(f),
+		})
+		i.plan = plan
+		c.metrics.Adopted.Inc()
+		i.log.Info("container adopted", "status", f.Status, "age", time.Since(f.CreatedAt))
+	}
+	return nil
+}
+
+// List makes the full comparison with the records of this cell; it is the List of bbsclient.Follow.
+func (c *Cell) List(ctx context.Context) (uint64, error) {
+	asOf := time.Now()
+	records, revision, err := c.bbs.Actuals(ctx, bbsclient.ActualFilter{Cell: c.Presence.Cell})
+	if err != nil {
+		return 0, fmt.Errorf("list the records of cell %s: %w", c.Presence.Cell, err)
+	}
+	listed := map[lrp.InstanceGUID]lrp.Actual{}
+	for _, a := range records {
+		listed[a.Instance] = a
+	}
+	c.mu.Lock()
+	instances := make([]*instance, 0, len(c.instances))
+	for _, i := range c.instances {
+		instances = append(instances, i)
+	}
+	c.mu.Unlock()
+	for _, i := range instances {
+		a, ok := listed[i.guid]
+		i.post(func() { i.listed(asOf, a, ok) })
+	}
+	for _, a := range align.Orphans(records, func(id lrp.InstanceGUID) bool { return c.find(id) != nil }) {
+		c.removeOrphan(a)
+	}
+	c.metrics.Compare.Observe(time.Since(asOf).Seconds())
+	return revision, nil
+}
+
+// listed takes what a list says. One that is older than the last answer of the BBS says nothing.
+func (i *instance) listed(asOf time.Time, a lrp.Actual, ok bool) {
+	if i.heard.After(asOf) || i.known.Standing == align.Lost || i.known.Standing == align.Told {
+		return
+	}
+	if ok {
+		i.known = align.KnownOf(a)
+	} else {
+		i.known = align.Known{Standing: align.Absent}
+	}
+}
+
+// Hear takes changes of records; it is the Apply of bbsclient.Follow.
+func (c *Cell) Hear(events []bbsclient.Event) {
+	for _, ev := range events {
+		if ev.Actual == nil {
+			continue
+		}
+		before, after := ev.Actual.Before, ev.Actual.After
+		if c.isOurs(after) {
+			if i := c.find(after.Instance); i != nil {
+				i.post(func() { i.named(*after) })
+			} else {
+				c.removeOrphan(*after)
+			}
+		}
+		if c.isOurs(before) && (after == nil || after.InstanceKey != before.InstanceKey) {
+			if i := c.find(before.Instance); i != nil {
+				i.post(i.unnamed)
+			}
+		}
+	}
+}
+
+func (c *Cell) isOurs(a *lrp.Actual) bool {
+	return a != nil && a.Cell == c.Presence.Cell && a.Instance != ""
+}
+
+// named takes a change after which a record names this instance. A change may be older than the last
+// answer of the BBS; so, what that said is not replaced, only that it must retire is news for ever.
+func (i *instance) named(a lrp.Actual) {
+	switch i.known.Standing {
+	case align.Unheard, align.Absent:
+		i.known = align.KnownOf(a)
+	case align.Holds:
+		i.known.Retiring = i.known.Retiring || a.Retiring
+	}
+}
+
+// unnamed takes a change after which no record names this instance.
+func (i *instance) unnamed() {
+	if i.known.Standing == align.Holds || i.known.Standing == align.Unheard {
+		i.known = align.Known{Standing: align.Absent}
+	}
+}
+
+// removeOrphan reports an instance gone that a record names and the cell does not have.
+func (c *Cell) removeOrphan(a lrp.Actual) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.orphans[a.Instance] {
+		return
+	}
+	c.orphans[a.Instance] = true
+	c.wg.Go(func() {
+		defer func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			delete(c.orphans, a.Instance)
+		}()
+		log := c.log.With("process_guid", a.Process, "index", a.Index, "instance_guid", a.Instance)
+		for failures := 0; ; failures++ {
+			ctx, cancel := context.WithTimeout(c.life, callTimeout)
+			err := c.bbs.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: a.Key, By: a.InstanceKey})
+			cancel()
+			var refusal *lrp.Refusal
+			if err == nil || errors.As(err, &refusal) {
+				c.metrics.Orphans.Inc()
+				log.Info("record without container removed", "refused", refusal != nil)
+				return
+			}
+			if !pause(c.life, retryAfter(failures)) {
+				return
+			}
+		}
+	})
+}
+
+// reapLoop compares the instances with the engine's containers, at once and then every so often.
+func (c *Cell) reapLoop() {
+	for {
+		if err := c.reap(); err != nil && c.life.Err() == nil {
+			c.log.Warn("containers not compared with the engine", "error", err)
+		}
+		if !pause(c.life, c.ReapEvery) {
+			return
+		}
+	}
+}
+
+// reap destroys containers that no instance owns, and tells instances whose container is gone.
+func (c *Cell) reap() error {
+	settled := map[lrp.InstanceGUID]bool{} // had a container before the list was made
+	records, _ := c.Records()
+	for _, r := range records {
+		settled[r.Instance] = r.State == container.Created || r.State == container.Running
+	}
+	ctx, cancel := context.WithTimeout(c.life, listTimeout)
+	defer cancel()
+	found, err := c.engine.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	for _, f := range found {
+		delete(settled, lrp.InstanceGUID(f.ID))
+		if c.find(lrp.InstanceGUID(f.ID)) != nil {
+			continue
+		}
+		c.log.Info("destroying a container that belongs to no instance", "container", f.ID, "status", f.Status)
+		if err := c.destroy(c.life, f.ID); err != nil {
+			c.log.Warn("container not destroyed", "container", f.ID, "error", err)
+		}
+	}
+	for id, had := range settled {
+		if i := c.find(id); had && i != nil {
+			i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
+		}
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"muster/bbs/lrp"
+	"muster/cells/container"
+	"muster/rep/align"
+	"muster/rep/recipe"
+)
+
+// instance is the runner of one instance. Its fields below "loop" are used by its goroutine only; what
+// takes long runs beside it and posts its outcome. At most one call of the BBS and one operation of
+// the engine, signals excepted, are under way for an instance.
+type instance struct {
+	cell *Cell
+	guid lrp.InstanceGUID
+	log  *slog.Logger
+
+	inbox chan func()
+
+	// ctx ends with the instance or the rep; making also when the container is no longer wanted;
+	// process also when the process ended.
+	ctx          context.Context
+	cancel       context.CancelFunc
+	making       context.Context
+	abandon      context.CancelFunc
+	process      context.Context
+	processEnded context.CancelFunc
+
+	begun  bool             // under cell.mu
+	public container.Record // under cell.mu: rec as others see it
+
+	// loop
+	rec        container.Record
+	known      align.Known
+	plan       recipe.Plan
+	accepted   time.Time
+	launchedAt time.Time
+	heard      time.Time // of the last answer of the BBS
+	failures   int       // of calls of the BBS in a row
+	calling    bool      // a call of the BBS is under way
+	working    bool      // an operation of the engine is under way
+	checking   bool      // health checks were begun
+	stopping   bool      // signals were begun
+	moved      bool      // rec or known changed since the last decision
+	gone       bool      // the container was destroyed
+}
+
+// run is the loop: something happens, then everything that follows from it is begun.
+func (i *instance) run() {
+	defer i.cancel()
+	if i.rec.Launched { // adopted
+		i.watchProcess()
+	}
+	i.advance()
+	for !i.gone {
+		select {
+		case <-i.ctx.Done():
+			return
+		case happened := <-i.inbox:
+			happened()
+			i.advance()
+		}
+	}
+	i.cell.forget(i)
+	i.log.Info("instance gone")
+}
+
+// post hands something that happened to the loop.
+func (i *instance) post(happened func()) {
+	select {
+	case i.inbox <- happened:
+	case <-i.ctx.Done():
+	}
+}
+
+// beside runs work next to the loop.
+func (i *instance) beside(work func()) { i.cell.wg.Go(work) }
+
+// apply feeds an event into the record. One that comes too late, a check's result for a container that
+// completed meanwhile, is dropped.
+func (i *instance) apply(ev container.Event) {
+	after, err := container.Apply(i.rec, ev)
+	if err != nil {
+		i.log.Debug("late event dropped", "event", ev.Name, "reason", err.Error())
+		return
+	}
+	before := i.rec
+	i.rec, i.moved = after, true
+	i.cell.publish(i)
+	if before.State != after.State {
+		i.entered(before.State)
+	}
+}
+
+// entered tells that the container came into its state.
+func (i *instance) entered(from container.State) {
+	i.log.Info("container moved", "from", from, "to", i.rec.State, "reason", i.rec.Result.Reason, "took", time.Since(i.accepted))
+	switch i.rec.State {
+	case container.Running:
+		i.cell.metrics.step("total", i.accepted)
+	case container.Completed:
+		i.abandon()
+		i.processEnded()
+		i.cell.metrics.completed(i.rec.Result)
+	}
+}
+
+// advance begins whatever is to be done, until nothing changes by that.
+func (i *instance) advance() {
+	for i.moved = true; i.moved; {
+		i.moved = false
+		for _, m := range align.Next(i.rec, i.known, i.report()) {
+			i.begin(m)
+		}
+		if i.rec.Ending() && !i.stopping && !i.working {
+			i.stopping = true
+			i.endProcess()
+		}
+		if i.checksDue() {
+			i.checking = true
+			i.watchHealth()
+		}
+	}
+}
+
+// begin begins a move, unless something under way has to end first.
+func (i *instance) begin(m align.Move) {
+	switch m {
+	case align.Make:
+		i.apply(container.Event{Name: container.Initialize})
+		i.makeContainer()
+	case align.Launch:
+		if !i.working {
+			i.apply(container.Event{Name: container.Launch})
+			i.startProcess()
+		}
+	case align.Resume:
+		i.checking = true
+		i.apply(container.Event{Name: container.Run, Routable: i.known.Report.Routable || len(i.plan.Readiness) == 0})
+		i.watchRunning(i.rec.Routable)
+	case align.Stop:
+		i.apply(container.Event{Name: container.Stop})
+	case align.Destroy:
+		if !i.working {
+			i.destroyContainer()
+		}
+	default:
+		if !i.calling {
+			i.call(m)
+		}
+	}
+}
+
+// report returns what a Start says now.
+func (i *instance) report() align.Report {
+	return align.Report{
+		NetInfo: i.rec.NetInfo, InternalRoutes: i.plan.InternalRoutes, MetricTags: i.plan.MetricTags,
+		Routable: i.rec.Routable, AvailabilityZone: i.cell.Presence.Zone,
+	}
+}
+
+func (i *instance) key() lrp.InstanceKey {
+	return lrp.InstanceKey{Instance: i.guid, Cell: i.cell.Presence.Cell}
+}
+
+// call makes one call of the BBS.
+func (i *instance) call(m align.Move) {
+	ev := lrp.Event{Name: lrp.EventName(m), Key: i.rec.Key, By: i.key()}
+	report := i.report()
+	switch m {
+	case align.Start:
+		ev.NetInfo, ev.InternalRoutes, ev.MetricTags = report.NetInfo, report.InternalRoutes, report.MetricTags
+		ev.Routable, ev.AvailabilityZone = report.Routable, report.AvailabilityZone
+	case align.Crash:
+		ev.Reason = i.rec.Result.Reason
+	}
+	i.calling = true
+	begin := time.Now()
+	i.beside(func() {
+		ctx, cancel := context.WithTimeout(i.ctx, callTimeout)
+		defer cancel()
+		err := i.cell.bbs.Apply(ctx, ev)
+		i.post(func() {
+			i.cell.metrics.call(m, err)
+			i.answered(m, report, err, begin)
+		})
+	})
+}
+
+// answered takes the answer of the BBS to a move.
+func (i *instance) answered(m align.Move, report align.Report, err error, begin time.Time) {
+	var refusal *lrp.Refusal
+	switch {
+	case err == nil:
+		i.calling, i.failures, i.heard = false, 0, time.Now()
+		i.granted(m, report, begin)
+	case errors.As(err, &refusal):
+		i.calling, i.failures, i.heard = false, 0, time.Now()
+		i.log.Info("report refused", "event", m, "reason", err.Error())
+		i.known = align.Known{Standing: align.Lost}
+	default:
+		wait := retryAfter(i.failures)
+		i.failures++
+		i.log.Warn("report not answered", "event", m, "error", err, "again_in", wait)
+		i.beside(func() {
+			if pause(i.ctx, wait) {
+				i.post(func() { i.calling = false })
+			}
+		})
+	}
+}
+
+func (i *instance) granted(m align.Move, report align.Report, begin time.Time) {
+	switch m {
+	case align.Claim:
+		i.cell.metrics.step("claim", begin)
+		i.known = align.Known{Standing: align.Holds, State: lrp.Claimed, Retiring: i.known.Retiring}
+	case align.Start:
+		i.cell.metrics.step("report", begin)
+		i.known = align.Known{Standing: align.Holds, State: lrp.Running, Report: report, Retiring: i.known.Retiring}
+	default:
+		i.known = align.Known{Standing: align.Told}
+	}
+}
+
+// retryAfter is the wait after a number of failures in a row.
+func retryAfter(failures int) time.Duration { return min(maxRetry, minRetry<<min(failures, 10)) }
+
+// pause waits; it tells whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

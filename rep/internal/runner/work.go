@@ -1,0 +1,273 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"muster/bbs/bbsclient"
+	"muster/bbs/lrp"
+	"muster/cells/container"
+	"muster/cells/engine"
+	"muster/rep/align"
+	"muster/rep/internal/probe"
+	"muster/rep/recipe"
+)
+
+func (i *instance) id() engine.ID { return engine.ID(i.guid) }
+
+// makeContainer reads what is desired and makes the container; the claim goes on beside it.
+func (i *instance) makeContainer() {
+	i.working = true
+	key := i.rec.Key
+	i.beside(func() {
+		made, plan, err := i.make(key)
+		i.post(func() {
+			i.working = false
+			i.plan = plan
+			if err != nil {
+				i.apply(container.Event{Name: container.Fail, Reason: container.CreateFailed(err)})
+				return
+			}
+			i.apply(container.Event{Name: container.Create, NetInfo: i.cell.netInfo(made)})
+		})
+	})
+}
+
+func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
+	begin := time.Now()
+	d, err := i.desired(key.Process)
+	if err != nil {
+		return engine.Container{}, recipe.Plan{}, fmt.Errorf("read desired LRP %s: %w", key.Process, err)
+	}
+	i.cell.metrics.step("desired", begin)
+	if err := recipe.Supported(d); err != nil {
+		return engine.Container{}, recipe.Plan{}, err
+	}
+	ports, err := i.cell.takePorts(i.guid, len(recipe.Ports(d)))
+	if err != nil {
+		return engine.Container{}, recipe.Plan{}, err
+	}
+	spec, plan, err := recipe.Build(d, recipe.Subject{Key: key, Instance: i.guid, Address: i.cell.Address, HostPorts: ports})
+	if err != nil {
+		return engine.Container{}, plan, err
+	}
+	select {
+	case i.cell.creating <- struct{}{}:
+		defer func() { <-i.cell.creating }()
+	case <-i.making.Done():
+		return engine.Container{}, plan, i.making.Err()
+	}
+	ctx, cancel := context.WithTimeout(i.making, i.cell.CreateTimeout)
+	defer cancel()
+	begin = time.Now()
+	made, err := i.cell.engine.Create(ctx, spec)
+	if err == nil {
+		i.cell.metrics.step("create", begin)
+	}
+	return made, plan, err
+}
+
+// desired reads what is desired, for as long as it takes the BBS to answer.
+func (i *instance) desired(process lrp.ProcessGUID) (lrp.Desired, error) {
+	for failures := 0; ; failures++ {
+		ctx, cancel := context.WithTimeout(i.making, callTimeout)
+		d, err := i.cell.bbs.Desired(ctx, process)
+		cancel()
+		if err == nil || !bbsclient.IsUnavailable(err) || i.making.Err() != nil {
+			return d, err
+		}
+		i.log.Warn("desired LRP not read", "error", err)
+		if !pause(i.making, retryAfter(failures)) {
+			return d, i.making.Err()
+		}
+	}
+}
+
+// netInfo says where a container is reached.
+func (c *Cell) netInfo(made engine.Container) lrp.NetInfo {
+	n := lrp.NetInfo{Address: c.Address, InstanceAddress: made.Address, Preferred: lrp.PreferHost}
+	if c.PreferInstance {
+		n.Preferred = lrp.PreferInstance
+	}
+	for _, p := range made.Ports {
+		n.Ports = append(n.Ports, lrp.PortMapping{ContainerPort: uint32(p.Container), HostPort: uint32(p.Host)})
+	}
+	return n
+}
+
+// startProcess starts the process of a claimed container.
+func (i *instance) startProcess() {
+	i.working = true
+	i.launchedAt = time.Now()
+	i.beside(func() {
+		err := i.cell.engine.Start(i.ctx, i.id())
+		i.post(func() {
+			i.working = false
+			if err != nil {
+				i.apply(container.Event{Name: container.Fail, Reason: err.Error()})
+				return
+			}
+			i.cell.metrics.step("start", i.launchedAt)
+			i.watchProcess()
+		})
+	})
+}
+
+// watchProcess posts how the process ended, once it has. An error of the engine is not an end.
+func (i *instance) watchProcess() {
+	i.beside(func() {
+		for failures := 0; ; failures++ {
+			exit, err := i.cell.engine.Wait(i.process, i.id())
+			switch {
+			case err == nil:
+				i.post(func() {
+					i.apply(container.Event{Name: container.Exit, Reason: container.Exited(i.plan.LogSource, exit.Code, exit.OOMKilled)})
+				})
+				return
+			case i.process.Err() != nil:
+				return
+			case errors.Is(err, engine.ErrNotFound):
+				i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
+				return
+			}
+			i.log.Warn("process not waited for", "error", err)
+			if !pause(i.process, retryAfter(failures)) {
+				return
+			}
+		}
+	})
+}
+
+// endProcess ends the process gracefully: SIGTERM, some time, SIGKILL.
+func (i *instance) endProcess() {
+	i.log.Info("stopping instance", "stopped", i.rec.Result.Stopped, "reason", i.rec.Result.Reason)
+	i.beside(func() {
+		i.signal(syscall.SIGTERM)
+		if !pause(i.process, i.cell.Graceful) {
+			return
+		}
+		i.log.Info("graceful interval exceeded", "interval", i.cell.Graceful)
+		i.signal(syscall.SIGKILL)
+		if pause(i.process, killWait) {
+			i.post(func() { i.apply(container.Event{Name: container.Fail, Reason: container.DidNotExit}) })
+		}
+	})
+}
+
+// signal signals the process, for as long as it takes the engine to answer.
+func (i *instance) signal(s syscall.Signal) {
+	for failures := 0; ; failures++ {
+		err := i.cell.engine.Kill(i.process, i.id(), s)
+		if err == nil || errors.Is(err, engine.ErrNotFound) || i.process.Err() != nil {
+			return
+		}
+		i.log.Warn("process not signalled", "signal", s.String(), "error", err)
+		if !pause(i.process, retryAfter(failures)) {
+			return
+		}
+	}
+}
+
+// destroyContainer removes the container, for as long as that takes: until then its resources are held.
+func (i *instance) destroyContainer() {
+	i.working = true
+	i.beside(func() {
+		for failures := 0; ; failures++ {
+			if err := i.cell.destroy(i.ctx, i.id()); err == nil {
+				i.post(func() { i.gone = true })
+				return
+			} else if i.ctx.Err() == nil {
+				i.cell.metrics.DestroyFailures.Inc()
+				i.log.Error("container not destroyed", "error", err)
+			}
+			if !pause(i.ctx, retryAfter(failures)) {
+				return
+			}
+		}
+	})
+}
+
+func (c *Cell) destroy(ctx context.Context, id engine.ID) error {
+	select {
+	case c.deleting <- struct{}{}:
+		defer func() { <-c.deleting }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, destroyTimeout)
+	defer cancel()
+	begin := time.Now()
+	if err := c.engine.Destroy(ctx, id); err != nil {
+		return err
+	}
+	c.metrics.Destroy.Observe(time.Since(begin).Seconds())
+	return nil
+}
+
+// checksDue tells whether the startup checks have to begin: the process runs and the BBS calls the
+// instance CLAIMED. (One that it calls RUNNING passed them in an earlier life of the rep.)
+func (i *instance) checksDue() bool {
+	return i.rec.State == container.Created && i.rec.Launched && !i.working && !i.checking && !i.rec.Ending() &&
+		i.known.Standing == align.Holds && i.known.State == lrp.Claimed
+}
+
+func (i *instance) schedule() probe.Schedule {
+	return probe.Schedule{Settings: i.cell.Probe, Address: i.rec.NetInfo.InstanceAddress}
+}
+
+// watchHealth makes the startup checks, and the others once those passed. Without startup checks the
+// instance runs because its process does.
+func (i *instance) watchHealth() {
+	ready := container.Event{Name: container.Run, Routable: len(i.plan.Readiness) == 0}
+	if len(i.plan.Startup) == 0 {
+		i.apply(ready)
+		i.watchRunning(ready.Routable)
+		return
+	}
+	s, plan, begin := i.schedule(), i.plan, time.Now()
+	i.beside(func() {
+		err := s.Startup(i.process, plan.Startup, plan.StartTimeout)
+		var failed probe.Errors
+		switch {
+		case err == nil:
+			i.post(func() {
+				i.cell.metrics.step("health", begin)
+				i.apply(ready)
+				i.watchRunning(ready.Routable)
+			})
+		case errors.As(err, &failed):
+			i.doom(container.NeverHealthy(time.Since(begin), err.Error()))
+		}
+	})
+}
+
+// watchRunning makes the liveness and readiness checks until the process ends.
+func (i *instance) watchRunning(ready bool) {
+	s, plan := i.schedule(), i.plan
+	if len(plan.Startup) > 0 {
+		i.beside(func() {
+			var failed probe.Errors
+			if err := s.Liveness(i.process, plan.Startup); errors.As(err, &failed) {
+				i.doom(container.Unhealthy(err.Error()))
+			}
+		})
+	}
+	if len(plan.Readiness) > 0 {
+		i.beside(func() {
+			s.Readiness(i.process, plan.Readiness, ready, func(ready bool) {
+				name := container.Unready
+				if ready {
+					name = container.Ready
+				}
+				i.post(func() { i.apply(container.Event{Name: name}) })
+			})
+		})
+	}
+}
+
+func (i *instance) doom(reason string) {
+	i.post(func() { i.apply(container.Event{Name: container.Doom, Reason: reason}) })
+}

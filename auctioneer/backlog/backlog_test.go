@@ -1,0 +1,371 @@
+package backlog
+
+import (
+	"fmt"
+	"math/rand"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"muster/auctioneer/auction"
+	"muster/bbs/lrp"
+	"muster/cells"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// world drives a backlog the way the daemon does.
+type world struct {
+	t   *testing.T
+	b   *Backlog
+	now time.Time
+	tag uint32
+}
+
+func newWorld(t *testing.T, ids ...string) *world {
+	w := &world{t: t, b: New(DefaultLimits(), auction.Weights{Starting: 0.25}), now: start}
+	var present []lrp.CellID
+	for _, id := range ids {
+		present = append(present, lrp.CellID(id))
+	}
+	w.b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Cells: present}, w.now)
+	for _, id := range ids {
+		w.state(id, 100)
+	}
+	return w
+}
+
+func process(guid string, mb int32) lrp.SchedulingInfo {
+	return lrp.SchedulingInfo{Process: lrp.ProcessGUID(guid), Domain: "d", Instances: 9, MemoryMB: mb, DiskMB: mb, RootFS: "docker:///x"}
+}
+
+func key(process string, index int32) lrp.Key {
+	return lrp.Key{Slot: lrp.Slot{Process: lrp.ProcessGUID(process), Index: index}, Domain: "d"}
+}
+
+func (w *world) actual(state lrp.State, cell string, index int32) lrp.Actual {
+	w.tag++
+	a := lrp.Actual{Key: key("p", index), State: state, Since: w.now, Tag: lrp.ModificationTag{Epoch: "e", Index: w.tag}}
+	if cell != "" {
+		a.InstanceKey = lrp.InstanceKey{Instance: "i", Cell: lrp.CellID(cell)}
+	}
+	return a
+}
+
+func (w *world) change(state lrp.State, cell string, index int32) {
+	a := w.actual(state, cell, index)
+	w.b.Change(lrp.Change{After: &a})
+}
+
+// state reports the state of a cell with that much free memory and those indexes of p on it.
+func (w *world) state(id string, free int32, has ...int32) {
+	w.t.Helper()
+	st := cells.State{
+		Presence:  cells.Presence{Cell: lrp.CellID(id), Zone: "z", Capacity: cells.Resources{MemoryMB: 100, DiskMB: 1000, Containers: 10}, RootFSProviders: map[string]cells.Provider{"docker": {}}},
+		Available: cells.Resources{MemoryMB: free, DiskMB: 1000, Containers: 10},
+	}
+	for _, i := range has {
+		st.Instances = append(st.Instances, cells.Instance{Key: key("p", i), State: cells.InstanceClaimed})
+	}
+	if !w.b.CellState(lrp.CellID(id), st, w.now) {
+		w.t.Fatalf("state of %s refused", id)
+	}
+}
+
+// round prints the orders of a round as CELL:index,index, sorted by cell, and its failures.
+func (w *world) round(want string) Round {
+	w.t.Helper()
+	r := w.b.Round(w.now)
+	var parts []string
+	for _, o := range r.Orders {
+		var idx []string
+		for _, i := range o.Instances {
+			idx = append(idx, fmt.Sprint(i.Key.Index))
+		}
+		parts = append(parts, fmt.Sprintf("%s:%s", o.Cell, strings.Join(idx, ",")))
+	}
+	slices.Sort(parts)
+	for _, f := range r.Failures {
+		parts = append(parts, "fail "+f.Reason)
+	}
+	if got := strings.Join(parts, " "); got != want {
+		w.t.Fatalf("round: %q, want %q", got, want)
+	}
+	return r
+}
+
+func TestPlacesOnceAndSpreads(t *testing.T) { // K1, K2
+	t.Parallel()
+	w := newWorld(t, "a", "b", "c")
+	for i := range int32(3) {
+		w.change(lrp.Unclaimed, "", i)
+	}
+	w.round("a:0 b:1 c:2")
+	w.round("") // all are on their way
+	w.change(lrp.Unclaimed, "", 3)
+	w.change(lrp.Claimed, "a", 0) // the BBS shows the claim before the cell shows the work
+	w.b.Change(lrp.Change{})      // nothing known is no reason to fall over
+	w.round("a:3")
+	w.change(lrp.Unclaimed, "", 4)
+	w.round("b:4") // a holds two, although its state still shows none
+}
+
+func TestRefusedWork(t *testing.T) { // K4
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	refuse := func(r Round) {
+		t.Helper()
+		o := r.Orders[0]
+		w.b.Answered(o, []cells.Refusal{{Instance: o.Instances[0], Reason: "insufficient resources: ports"}}, Delivered, w.now)
+	}
+	refuse(w.round("a:0"))
+	refuse(w.round("b:0")) // at once, elsewhere
+	w.round("fail insufficient resources: ports")
+	w.round("")
+	w.now = w.now.Add(time.Second)
+	w.state("a", 100) // a new state: it may be asked again
+	refuse(w.round("a:0"))
+	w.state("a", 100)
+	w.now = w.now.Add(60 * time.Millisecond)
+	w.round("") // second refusal in a row: not before its wait is over, and no second report
+	at, ok := w.b.Next(w.now)
+	if !ok || at.After(w.now.Add(minRefusalWait)) {
+		t.Fatalf("next at %v", at)
+	}
+	w.now = w.now.Add(minRefusalWait)
+	w.round("a:0")
+}
+
+func TestUnplaceableWork(t *testing.T) { // K3
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.state("a", 5)
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail insufficient resources: memory")
+	for range 3 { // changes that bring no room do not even lead to an auction
+		w.now = w.now.Add(time.Second)
+		w.state("a", 5)
+		if r := w.round(""); r.Work != 0 {
+			t.Fatalf("auction over %d pieces without need", r.Work)
+		}
+	}
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	if r := w.round(""); r.Work != 1 { // the safety net; the text is known
+		t.Fatalf("the safety net tried %d pieces", r.Work)
+	}
+	w.b.NotReported(key("p", 0))
+	w.now = w.now.Add(time.Second)
+	w.state("a", 6)
+	w.round("fail insufficient resources: memory")
+	w.now = w.now.Add(time.Second)
+	w.state("a", 10) // capacity appears
+	w.round("a:0")
+}
+
+func TestReportKnownToTheBBS(t *testing.T) { // K3, after a restart of the auctioneer
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.state("a", 5)
+	a := w.actual(lrp.Unclaimed, "", 0)
+	a.PlacementError = "insufficient resources: memory"
+	w.b.Change(lrp.Change{After: &a})
+	w.round("")
+	if !sameStored(strings.Repeat("x", lrp.MaxReasonBytes), strings.Repeat("x", lrp.MaxReasonBytes+1)) {
+		t.Error("a cut text counts as another")
+	}
+}
+
+func TestUnknownFate(t *testing.T) { // K1
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	r := w.round("a:0")
+	w.b.Answered(r.Orders[0], nil, Unknown, w.now)
+	w.b.CellSilent("a")
+	w.now = w.now.Add(DefaultLimits().ClaimWait - time.Millisecond)
+	w.round("")
+	w.now = w.now.Add(time.Millisecond)
+	w.round("b:0")
+	w.b.Answered(r.Orders[0], nil, Undone, w.now) // a late answer to the first order changes nothing
+	w.round("")
+}
+
+func TestOrderThatDidNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	r := w.round("a:0")
+	w.b.Answered(r.Orders[0], nil, Undone, w.now)
+	w.round("b:0")
+}
+
+func TestCellDropsWork(t *testing.T) { // K1
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	r := w.round("a:0")
+	w.b.Answered(r.Orders[0], nil, Delivered, w.now)
+	w.state("a", 100) // older than the order
+	w.round("")
+	w.state("a", 90, 0)
+	w.round("")
+	w.state("a", 100) // it had it and has it no more
+	w.round("a:0")
+	w.b.CellGone("a")
+	w.round("b:0")
+}
+
+func TestCrashedAndFreeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("a:0")
+	w.change(lrp.Claimed, "a", 0)
+	w.change(lrp.Running, "a", 0)
+	w.round("")
+	w.change(lrp.Unclaimed, "", 0) // crashed: must not wait for the order of before
+	w.round("a:0")
+}
+
+func TestWhatIsNotWanted(t *testing.T) { // K5
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.change(lrp.Unclaimed, "", 0)
+	w.b.RemoveProcess("p")
+	w.round("")
+	other := process("p", 10)
+	other.Domain = "other"
+	w.b.SetProcess(other)
+	w.round("")
+	if _, ok := w.b.Next(w.now); ok {
+		t.Error("waits for something")
+	}
+	w.b.SetProcess(process("p", 10))
+	a := w.actual(lrp.Unclaimed, "", 1)
+	w.b.Change(lrp.Change{After: &a})
+	w.b.Change(lrp.Change{Before: &a})
+	w.round("a:0")
+}
+
+func TestOldChangesAreIgnored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	old := w.actual(lrp.Unclaimed, "", 0)
+	claimed := w.actual(lrp.Claimed, "a", 0)
+	w.b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{claimed}, Cells: []lrp.CellID{"a"}}, w.now)
+	w.b.Change(lrp.Change{After: &old})
+	w.round("")
+	suspect := claimed
+	suspect.Presence = lrp.Suspect
+	w.b.Change(lrp.Change{Before: &claimed, After: &suspect}) // its cell went silent
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("a:0")
+}
+
+func TestRestartedAuctioneerWaitsForTheClaim(t *testing.T) { // K1
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.change(lrp.Unclaimed, "", 0)
+	w.state("b", 90, 0) // ordered by the auctioneer before this one
+	w.round("")
+	w.now = w.now.Add(DefaultLimits().ClaimWait)
+	w.state("b", 90, 0)
+	w.round("a:0") // no claim ever came, and it is waited for once
+}
+
+func TestFirstAuctionWaitsForTheCells(t *testing.T) { // K6
+	t.Parallel()
+	b := New(DefaultLimits(), auction.Weights{})
+	w := &world{t: t, b: b, now: start}
+	w.round("")
+	a := w.actual(lrp.Unclaimed, "", 0)
+	b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{a}, Cells: []lrp.CellID{"a", "b"}}, w.now)
+	w.state("b", 100)
+	w.round("")
+	at, ok := b.Next(w.now)
+	if !ok || !at.Equal(start.Add(DefaultLimits().Settle)) {
+		t.Fatalf("next %v %v", at, ok)
+	}
+	w.now = at
+	w.round("b:0")
+
+	empty := New(DefaultLimits(), auction.Weights{})
+	w = &world{t: t, b: empty, now: start}
+	empty.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{a}}, w.now)
+	w.round("")
+	w.now = w.now.Add(DefaultLimits().Settle)
+	w.round("fail unable to communicate to compatible cells")
+	empty.CellPresent("a")
+	w.now = w.now.Add(time.Second)
+	w.state("a", 100)
+	w.round("a:0")
+}
+
+func TestStateOfAnotherCell(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	if w.b.CellState("a", cells.State{Presence: cells.Presence{Cell: "b"}}, w.now) {
+		t.Error("accepted")
+	}
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail unable to communicate to compatible cells")
+}
+
+// TestSettles: with cells that refuse, lose and drop work at random, every slot is claimed in the end,
+// and no slot is ordered while it is on its way.
+func TestSettles(t *testing.T) {
+	t.Parallel()
+	for seed := range int64(200) {
+		r := rand.New(rand.NewSource(seed))
+		w := newWorld(t, "a", "b", "c")
+		const slots = 12
+		claimed, ordered := map[int32]bool{}, map[int32]time.Time{}
+		for i := range int32(slots) {
+			w.change(lrp.Unclaimed, "", i)
+		}
+		for step := 0; len(claimed) < slots; step++ {
+			if step > 2000 {
+				t.Fatalf("seed %d: claimed only %v", seed, claimed)
+			}
+			for _, o := range w.b.Round(w.now).Orders {
+				var refused []cells.Refusal
+				for _, i := range o.Instances {
+					n := i.Key.Index
+					if until, ok := ordered[n]; ok && w.now.Before(until) || claimed[n] {
+						t.Fatalf("seed %d: %d ordered twice", seed, n)
+					}
+					delete(ordered, n)
+					switch r.Intn(4) {
+					case 0:
+						refused = append(refused, cells.Refusal{Instance: i, Reason: "no"})
+					case 1: // lost
+						ordered[n] = w.now.Add(DefaultLimits().ClaimWait)
+					default:
+						w.change(lrp.Claimed, string(o.Cell), n)
+						claimed[n] = true
+					}
+				}
+				w.b.Answered(o, refused, Delivered, w.now)
+			}
+			w.now = w.now.Add(time.Duration(r.Intn(500)) * time.Millisecond)
+			w.state([]string{"a", "b", "c"}[r.Intn(3)], int32(50+r.Intn(50)))
+		}
+	}
+}
+
+func TestStartLimitCountsWhatIsComing(t *testing.T) { // K2
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.b.weights.MaxStarting = 1
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("a:0")
+	w.change(lrp.Unclaimed, "", 1)
+	w.round("fail waiting to start instance: reached in-flight start limit")
+	w.change(lrp.Claimed, "a", 0)
+	w.state("a", 90, 0) // shown, and by its count not starting any more
+	w.now = w.now.Add(time.Second)
+	w.state("a", 95, 0)
+	w.round("b:1")
+}

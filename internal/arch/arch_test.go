@@ -51,7 +51,6 @@ var ambient = map[string][]string{
 
 // bans forbid imports to packages that match a prefix; an import is named by its prefix too.
 var bans = []struct{ from, to, except, why string }{
-	{"muster/", "muster/internal/zdeps", "", "zdeps is not for importing"},
 	{"muster/internal/", "muster/bbs", "", "shared plumbing knows no word of the domain"},
 	{"muster/internal/", "muster/cells", "", "shared plumbing knows no word of the domain"},
 	{"muster/internal/", "muster/rep", "", "shared plumbing knows no word of the domain"},

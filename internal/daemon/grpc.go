@@ -9,8 +9,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 )
 
 // Limits of our gRPC connections.
@@ -25,19 +27,55 @@ const (
 	grpcDrainTime = 2 * time.Second
 )
 
-// NewGRPCServer returns a server with our limits, mutual TLS and the given options.
-func NewGRPCServer(tlsConfig *tls.Config, opts ...grpc.ServerOption) *grpc.Server {
-	return grpc.NewServer(append([]grpc.ServerOption{
+// GRPCServer is a gRPC server whose streams end when it stops, so that watches without end do not
+// hold it up.
+type GRPCServer struct {
+	*grpc.Server
+	stopping context.Context
+	stop     context.CancelFunc
+}
+
+// NewGRPCServer returns a server with our limits, mutual TLS and the given options; ServeGRPC runs
+// and stops it.
+func NewGRPCServer(tlsConfig *tls.Config, opts ...grpc.ServerOption) *GRPCServer {
+	s := &GRPCServer{}
+	s.stopping, s.stop = context.WithCancel(context.Background())
+	s.Server = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.Creds(credentials.NewTLS(tlsConfig)),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.ChainStreamInterceptor(s.endWithServer),
 	}, opts...)...)
+	return s
 }
 
-// ServeGRPC serves on a listener until ctx ends; calls in hand get a moment to finish, streams are cut.
-func ServeGRPC(ctx context.Context, l net.Listener, s *grpc.Server) error {
+// endWithServer gives a stream a context that ends when the server stops. What the stream then
+// returns reaches the caller as UNAVAILABLE: it is to try elsewhere, or again.
+func (s *GRPCServer) endWithServer(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	err := handle(srv, &boundStream{stream, ctx})
+	if s.stopping.Err() != nil && stream.Context().Err() == nil && err != nil {
+		return status.Error(codes.Unavailable, "the server stops")
+	}
+	return err
+}
+
+// boundStream is a stream with another context.
+type boundStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context returns the context that the stream is bound to.
+func (s *boundStream) Context() context.Context { return s.ctx }
+
+// ServeGRPC serves on a listener until ctx ends; streams are ended then, and calls in hand get a
+// moment to finish.
+func ServeGRPC(ctx context.Context, l net.Listener, s *GRPCServer) error {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	select {
@@ -45,6 +83,7 @@ func ServeGRPC(ctx context.Context, l net.Listener, s *grpc.Server) error {
 		return err
 	case <-ctx.Done():
 	}
+	s.stop()
 	force := time.AfterFunc(grpcDrainTime, s.Stop)
 	defer force.Stop()
 	s.GracefulStop()

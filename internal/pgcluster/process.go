@@ -125,3 +125,15 @@ func waitFor(ctx context.Context, done func() (bool, error)) error {
 		}
 	}
 }
+
+// Kill kills the server as a crash would, and waits until it is gone. For tests of those who use it.
+func (c *Cluster) Kill(ctx context.Context) error {
+	pid := postmaster(c.data)
+	if pid == 0 {
+		return errors.New("kill PostgreSQL: it does not run")
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill PostgreSQL (pid %d): %w", pid, err)
+	}
+	return waitFor(ctx, func() (bool, error) { return !worksIn(pid, c.data), nil })
+}

@@ -139,7 +139,7 @@ func stateText(x lrp.Actual) string {
 		text += " (" + strings.ToLower(presenceName(x.Presence)) + ")"
 	}
 	if x.Retiring {
-		text += " (stopping)"
+		text += " (retiring)"
 	}
 	return text
 }

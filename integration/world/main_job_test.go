@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +22,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-
-	"net/http/httptest"
 
 	"muster/bbs/lrp"
 	"muster/bbs/lrp/cfroute"
@@ -343,7 +344,7 @@ func (s *stack) testNginx(t *testing.T) {
 }
 
 func (s *stack) testRegistry(t *testing.T) {
-	server := httptest.NewServer(registry.New())
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
 	img, err := image.FromFiles(append(image.Base(), image.File{Path: "/bin/hello", Mode: 0o755, Source: filepath.Join(s.bin, "hello")}),

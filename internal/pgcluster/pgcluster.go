@@ -101,7 +101,7 @@ func Stop(ctx context.Context, dir string) error {
 		return err
 	}
 	defer unlock()
-	return stopServer(ctx, c.data)
+	return errors.Join(stopServer(ctx, c.data), removeHalfMade(ctx, halfMade(c.dir)))
 }
 
 // Stop stops the server and waits until it is gone.
@@ -263,8 +263,8 @@ func (c *Cluster) initdb(ctx context.Context, bin string, acct account) error {
 	if err := os.Chown(pwfile, acct.uid, acct.gid); err != nil {
 		return err
 	}
-	half := filepath.Join(c.run, "initdb")
-	if err := os.RemoveAll(half); err != nil {
+	half := halfMade(c.dir)
+	if err := removeHalfMade(ctx, half); err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", half, "-U", dbUser, "--pwfile="+pwfile,

@@ -68,6 +68,33 @@ func clearRemains(ctx context.Context, data string) error {
 	return nil
 }
 
+// halfMade is where a cluster is made before it is moved into its place.
+func halfMade(dir string) string { return filepath.Join(dir, "run", "initdb") }
+
+// removeHalfMade removes what an interrupted initdb left. Its helpers outlive it for a moment, and go
+// on writing: they end once they find that nobody tells them what to do any more.
+func removeHalfMade(ctx context.Context, half string) error {
+	err := waitFor(ctx, func() (bool, error) {
+		if len(workersIn(half)) > 0 {
+			return false, nil
+		}
+		err := os.RemoveAll(half)
+		return err == nil, ignore(err, syscall.ENOTEMPTY)
+	})
+	if err != nil {
+		return fmt.Errorf("remove half-made cluster %s: %w", half, err)
+	}
+	return nil
+}
+
+// ignore returns err unless it is the one to ignore.
+func ignore(err, which error) error {
+	if errors.Is(err, which) {
+		return nil
+	}
+	return err
+}
+
 func workersIn(data string) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -86,7 +113,13 @@ func workersIn(data string) []int {
 func stopServer(ctx context.Context, data string) error {
 	pid := postmaster(data)
 	if pid == 0 {
-		return nil
+		// One that has only just been started has no pid file yet.
+		for _, pid := range workersIn(data) {
+			if err := syscall.Kill(pid, syscall.SIGQUIT); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("stop PostgreSQL (pid %d): %w", pid, err)
+			}
+		}
+		return clearRemains(ctx, data)
 	}
 	gone := func() (bool, error) { return !worksIn(pid, data), nil }
 	for _, step := range []struct {

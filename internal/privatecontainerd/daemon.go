@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +25,8 @@ const (
 	stopGrace = 5 * time.Second
 	// pollEvery is how often a daemon that starts or stops is looked at.
 	pollEvery = 10 * time.Millisecond
+	// configFlag is how a daemon is told its configuration file, by which it is found again.
+	configFlag = "--config"
 	// maxSocketPath is what fits into a Unix socket address, in bytes.
 	maxSocketPath = 106
 )
@@ -101,7 +105,7 @@ func (d *Daemon) start(detached bool) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(program, "--config", filepath.Join(d.dir, configFile))
+	cmd := exec.Command(program, configFlag, filepath.Join(d.dir, configFile))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if !detached {
@@ -111,7 +115,7 @@ func (d *Daemon) start(detached bool) error {
 		return err
 	}
 	d.PID = cmd.Process.Pid
-	return os.WriteFile(filepath.Join(d.dir, pidFile), []byte(strconv.Itoa(d.PID)+"\n"), 0o600)
+	return nil
 }
 
 // run starts cmd and collects it. The parent-death signal is sent when the starting thread ends, so
@@ -195,28 +199,38 @@ func (d *Daemon) Close(ctx context.Context) error {
 	return endProcess(ctx, d.PID)
 }
 
-// daemonPID returns the process of a live daemon of dir, 0 when there is none.
+// daemonPID returns the process of a live daemon of dir, 0 when there is none. It is found by its
+// command line, because a number that was written down may be missing, when who started it was
+// killed, or belong to somebody else by now.
 func daemonPID(dir string) int {
-	text, err := os.ReadFile(filepath.Join(dir, pidFile))
-	if err != nil {
-		return 0
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 1 {
-		return 0
-	}
-	for _, arg := range arguments(pid) { // the number may belong to somebody else by now
-		if arg == filepath.Join(dir, configFile) {
+	for pid, args := range processes() {
+		if filepath.Base(args[0]) == "containerd" && slices.Equal(args[1:], []string{configFlag, filepath.Join(dir, configFile)}) {
 			return pid
 		}
 	}
 	return 0
 }
 
+// processes goes through all processes that have a command line.
+func processes() iter.Seq2[int, []string] {
+	return func(yield func(int, []string) bool) {
+		found, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
+		for _, dir := range found {
+			pid, err := strconv.Atoi(filepath.Base(dir))
+			if err != nil {
+				continue
+			}
+			if args := arguments(pid); args != nil && !yield(pid, args) {
+				return
+			}
+		}
+	}
+}
+
 // arguments returns the command line of a process; none when it is gone or a zombie.
 func arguments(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
+	if err != nil || len(text) == 0 {
 		return nil
 	}
 	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,18 +70,18 @@ func TestKilledDaemonIsReplaced(t *testing.T) {
 	}
 }
 
-func TestProcessNumberOfSomebodyElse(t *testing.T) {
+func TestStrangersAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := exec.Command("sleep", "60")
+	name := filepath.Join(dir, configFile)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("tail", "-f", name) // somebody looks at the configuration
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	number := []byte(strconv.Itoa(cmd.Process.Pid))
-	if err := os.WriteFile(filepath.Join(dir, pidFile), number, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	if err := Stop(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}

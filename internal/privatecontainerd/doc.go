@@ -11,7 +11,6 @@ package privatecontainerd
 const (
 	configFile = "config.toml"
 	socketFile = "containerd.sock"
-	pidFile    = "containerd.pid"
 	logFile    = "containerd.log"
 	rootDir    = "root"
 	stateDir   = "state"

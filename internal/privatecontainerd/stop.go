@@ -32,7 +32,7 @@ func Stop(ctx context.Context, dir string) error {
 		errs = append(errs, endProcess(ctx, pid))
 	}
 	errs = append(errs, endContainers(ctx, dir), unmountBelow(dir))
-	for _, name := range []string{pidFile, socketFile, socketFile + ".ttrpc", stateDir} {
+	for _, name := range []string{socketFile, socketFile + ".ttrpc", stateDir} {
 		errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
 	}
 	for _, shared := range []string{shimSockets, runcStates, filepath.Dir(runcStates)} {
@@ -46,12 +46,8 @@ func Stop(ctx context.Context, dir string) error {
 
 // endContainers ends the shims of dir and what they ran, and removes what the shims keep elsewhere.
 func endContainers(ctx context.Context, dir string) error {
-	shims, err := shimsOf(filepath.Join(dir, socketFile))
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, shim := range shims {
+	for _, shim := range shimsOf(filepath.Join(dir, socketFile)) {
 		for _, child := range children(shim) {
 			errs = append(errs, killNow(ctx, child))
 		}
@@ -75,24 +71,15 @@ func endContainers(ctx context.Context, dir string) error {
 }
 
 // shimsOf returns the processes of the shims that serve the containerd at address.
-func shimsOf(address string) ([]int, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
+func shimsOf(address string) []int {
 	var shims []int
-	for _, entry := range entries {
-		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
-			continue
-		}
-		args := arguments(pid)
+	for pid, args := range processes() {
 		at := slices.Index(args, "-address")
-		if len(args) > 0 && strings.Contains(filepath.Base(args[0]), "containerd-shim") && at >= 0 && at+1 < len(args) && args[at+1] == address {
+		if strings.Contains(filepath.Base(args[0]), "containerd-shim") && at >= 0 && at+1 < len(args) && args[at+1] == address {
 			shims = append(shims, pid)
 		}
 	}
-	return shims, nil
+	return shims
 }
 
 // children returns the child processes of a process.

@@ -87,8 +87,14 @@ func download(ctx context.Context, dir, name string) (string, error) {
 	if deb, err := downloaded(dir, name); err != nil || deb != "" {
 		return deb, err
 	}
-	if err := command(ctx, dir, "apt-get", "download", name); err != nil {
-		return "", fmt.Errorf("%w: run apt-get update first if the version is gone", err)
+	if command(ctx, dir, "apt-get", "download", name) != nil {
+		// A fresh machine has no package lists, an old one stale ones.
+		if err := command(ctx, dir, "apt-get", "update"); err != nil {
+			return "", err
+		}
+		if err := command(ctx, dir, "apt-get", "download", name); err != nil {
+			return "", err
+		}
 	}
 	deb, err := downloaded(dir, name)
 	if err == nil && deb == "" {

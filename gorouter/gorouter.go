@@ -102,7 +102,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 func newRegistry(cfg *Config, log *slog.Logger, shard *meter.Shard, p *proxy.Server) *registry {
 	reg := &registry{
 		log: log, meter: shard, make: p.Backend, set: p.SetTable, now: time.Now,
-		backends: map[proxy.ID]*held{}, pruneEvery: time.Duration(cfg.PruneInterval), away: true,
+		backends: map[proxy.ID]*held{}, heard: newHeard(time.Duration(cfg.StaleThreshold)), pruneEvery: time.Duration(cfg.PruneInterval), away: true,
 	}
 	reg.show(routes.New[*proxy.Turn, *proxy.Backend](routes.Rules{
 		StaleAfter: time.Duration(cfg.StaleThreshold), TLSStaleFactor: cfg.TLSStaleFactor, KeepEmpty: time.Duration(cfg.EmptyPoolTimeout),

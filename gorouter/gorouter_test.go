@@ -296,7 +296,7 @@ func TestValidateReportsEverything(t *testing.T) {
 }
 
 // registryWorld is a registry with a clock of its own.
-func registryWorld(t *testing.T) (*registry, *time.Time) {
+func registryWorld(t testing.TB) (*registry, *time.Time) {
 	now := time.Unix(1_800_000_000, 0)
 	m := &meter.Meter{}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))

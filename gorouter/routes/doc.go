@@ -1,6 +1,7 @@
 // Package routes knows which endpoints a request may go to. A Table is an immutable value: every
 // change returns another one that shares nearly everything with it, so a reader holds a consistent
 // table for as long as it likes, and one registration among 100,000 routes copies a few hundred bytes.
+// Only the age of a registration is not part of the value: see Endpoint.
 //
 // A route is a host and perhaps a path; the host may be a wildcard (*.example.com). Its endpoints form
 // a pool. What a pool and an endpoint are linked to (counters, connections) is the caller's: the table

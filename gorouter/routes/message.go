@@ -43,8 +43,13 @@ type Message struct {
 	StaleAfter time.Duration
 }
 
-// MaxURIs bounds the routes of one message.
-const MaxURIs = 10000
+// Limits of a message.
+const (
+	// MaxURIs bounds its routes.
+	MaxURIs = 10000
+	// MaxURIBytes bounds one of them: each segment of a path is a level of the table.
+	MaxURIBytes = 4096
+)
 
 type wireMessage struct {
 	Host         string            `json:"host"`
@@ -87,6 +92,11 @@ func ParseMessage(payload []byte) (Message, error) {
 		return Message{}, fmt.Errorf("route_service_url %q: want https", w.RouteService)
 	case len(w.URIs) > MaxURIs:
 		return Message{}, fmt.Errorf("route message with %d uris: at most %d", len(w.URIs), MaxURIs)
+	}
+	for _, u := range w.URIs {
+		if len(u) > MaxURIBytes {
+			return Message{}, fmt.Errorf("route message with a uri of %d bytes, %q…: at most %d", len(u), u[:64], MaxURIBytes)
+		}
 	}
 	// These become lines of request heads.
 	for _, s := range []string{w.Host, w.App, w.InstanceID, w.Index, w.ServerName} {

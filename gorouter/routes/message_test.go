@@ -50,13 +50,14 @@ func TestMessagesThatAreRefused(t *testing.T) {
 		`[]`:                        "parse route message",
 		`{"host":"h","port":65536}`: "port",
 		`{"host":"h","port":-1}`:    "port",
-		`{"host":"h","port":1,"private_instance_index":2}`:      "private_instance_index",
-		`{"host":"h","port":1,"uris":"a"}`:                      "uris",
-		`{"port":1}`:                                            "without host",
-		`{"host":"h"}`:                                          "without port",
-		`{"host":"h","port":1,"route_service_url":"http://x"}`:  "want https",
-		`{"host":"h","port":1,"app":"a\r\nX: y"}`:               "control character",
-		`{"host":"h","port":1,"private_instance_id":"a\u0000"}`: "control character",
+		`{"host":"h","port":1,"private_instance_index":2}`:                     "private_instance_index",
+		`{"host":"h","port":1,"uris":"a"}`:                                     "uris",
+		`{"port":1}`:                                                           "without host",
+		`{"host":"h"}`:                                                         "without port",
+		`{"host":"h","port":1,"route_service_url":"http://x"}`:                 "want https",
+		`{"host":"h","port":1,"app":"a\r\nX: y"}`:                              "control character",
+		`{"host":"h","port":1,"private_instance_id":"a\u0000"}`:                "control character",
+		`{"host":"h","port":1,"uris":["a` + strings.Repeat("/b", 2048) + `"]}`: "at most 4096",
 	} {
 		if _, err := ParseMessage([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)

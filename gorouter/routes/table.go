@@ -21,12 +21,17 @@ type Rules struct {
 	KeepEmpty time.Duration
 }
 
-// Endpoint is one instance of an app, or of something else that registers.
+// Endpoint is one instance of an app, or of something else that registers, under one route.
 type Endpoint[E any] struct {
 	Info
 	// StaleAfter is how long the endpoint lives without being registered again.
 	StaleAfter time.Duration
 	Link       E
+
+	// seen is the last registration. It is no part of the value: all tables that hold the endpoint share
+	// it, and only whoever changes tables looks at it. So a refresh, which is nearly every message,
+	// makes no new table.
+	seen time.Time
 }
 
 // Pool is a route: its endpoints in the order of their first registration.
@@ -38,12 +43,11 @@ type Pool[P, E any] struct {
 	RouteService string
 	Link         P
 
-	seen    []time.Time // of each endpoint, the last registration
 	emptied time.Time
 }
 
 // Table is the routing table. The zero Table is not usable: New makes one. It may be read by any
-// number of goroutines.
+// number of goroutines; Register, Refresh, Unregister, Prune and Freshen are for one at a time.
 type Table[P, E any] struct {
 	rules     Rules
 	hosts     trie[*node[P, E]]
@@ -140,10 +144,12 @@ func (c Change) String() string {
 	return [...]string{"ignored", "added", "updated", "refreshed"}[c]
 }
 
-// Outcome is what a registration did. Replaced is the endpoint that had the address before, after Updated.
+// Outcome is what a registration did. Endpoint is what is registered now, nil after Ignored; Replaced is
+// what had the address before, after Updated.
 type Outcome[E any] struct {
 	Change   Change
 	NewRoute bool
+	Endpoint *Endpoint[E]
 	Replaced *Endpoint[E]
 }
 
@@ -154,31 +160,43 @@ func (t *Table[P, E]) Register(uri string, ep Endpoint[E], link P, now time.Time
 	if host == "" {
 		return t, Outcome[E]{}
 	}
-	ep.StaleAfter = t.rules.life(ep)
-	var out Outcome[E]
+	ep.StaleAfter, ep.seen = t.rules.life(ep), now
+	out := Outcome[E]{Change: Added, Endpoint: &ep}
 	old := t.pool(host, path)
-	pool := &Pool[P, E]{URI: written, Link: link}
 	if old == nil {
 		out.NewRoute = true
-	} else {
-		*pool = *old
+		return t.with(host, path, &Pool[P, E]{URI: written, Endpoints: []*Endpoint[E]{&ep}, RouteService: ep.RouteService, Link: link}), out
 	}
-	pool.seen = slices.Clone(pool.seen)
+	pool := *old
 	pool.RouteService = ep.RouteService
 	switch at := pool.index(ep.Address); {
 	case at < 0:
-		out.Change = Added
 		pool.Endpoints = append(slices.Clip(pool.Endpoints), &ep)
-		pool.seen = append(pool.seen, now)
 	case pool.Endpoints[at].equal(ep):
-		out.Change = Refreshed
-		pool.seen[at] = now
+		out.Change, out.Endpoint = Refreshed, pool.Endpoints[at]
+		out.Endpoint.seen = now
+		if old.RouteService == ep.RouteService {
+			return t, out
+		}
 	default:
 		out.Change, out.Replaced = Updated, pool.Endpoints[at]
 		pool.Endpoints = slices.Clone(pool.Endpoints)
-		pool.Endpoints[at], pool.seen[at] = &ep, now
+		pool.Endpoints[at] = &ep
 	}
-	return t.with(host, path, pool), out
+	return t.with(host, path, &pool), out
+}
+
+// Refresh does what Register would do if it were given again what ep was registered with under a URI, and
+// would change no table: it makes ep young. It returns false, having done nothing, when ep is not what is
+// registered there any more or Register would do more.
+func (t *Table[P, E]) Refresh(uri string, ep *Endpoint[E], now time.Time) bool {
+	_, host, path := split(uri)
+	pool := t.pool(host, path)
+	if pool == nil || pool.RouteService != ep.RouteService || !slices.Contains(pool.Endpoints, ep) {
+		return false
+	}
+	ep.seen = now
+	return true
 }
 
 func (r Rules) life(e interface{ stale() (time.Duration, bool) }) time.Duration {
@@ -243,7 +261,7 @@ func (t *Table[P, E]) Prune(now time.Time) (*Table[P, E], []*Endpoint[E]) {
 	for old := range t.All() {
 		var pool *Pool[P, E]
 		for at := len(old.Endpoints) - 1; at >= 0; at-- {
-			seen := old.seen[at]
+			seen := old.Endpoints[at].seen
 			if t.fresh.After(seen) {
 				seen = t.fresh
 			}
@@ -284,7 +302,6 @@ func (p *Pool[P, E]) index(address string) int {
 // drop removes an endpoint from a copy of a pool.
 func (p *Pool[P, E]) drop(at int) {
 	p.Endpoints = slices.Delete(slices.Clone(p.Endpoints), at, at+1)
-	p.seen = slices.Delete(slices.Clone(p.seen), at, at+1)
 }
 
 func (t *Table[P, E]) pool(host, path string) *Pool[P, E] {

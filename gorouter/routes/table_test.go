@@ -106,6 +106,18 @@ func TestRegistration(t *testing.T) {
 	if tab.Routes() != 1 || tab.Endpoints() != 2 {
 		t.Errorf("%d routes, %d endpoints", tab.Routes(), tab.Endpoints())
 	}
+	guarded := ep("x:3")
+	guarded.RouteService = "https://guard"
+	step(guarded, Added)
+	for _, e := range []Endpoint[int]{ep("x:2"), guarded} {
+		if step(e, Refreshed); tab.Lookup([]byte("a.com"), nil).RouteService != e.RouteService {
+			t.Errorf("the newest registration does not decide about the route service: %q", e.RouteService)
+		}
+	}
+	if tab, gone := tab.Unregister("a.com", "x:3", "", t0); gone == nil || tab.Endpoints() != 2 {
+		t.Error("an endpoint is left")
+	}
+	tab, _ = tab.Unregister("a.com", "x:3", "", t0)
 	if _, out := tab.Register("/", ep("x:1"), 0, t0); out.Change != Ignored {
 		t.Errorf("no host: %v", out.Change)
 	}

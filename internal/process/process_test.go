@@ -15,6 +15,9 @@ import (
 func start(t *testing.T, script string) (*exec.Cmd, <-chan error) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", script)
+	if _, err := cmd.StdinPipe(); err != nil { // open as long as the process runs
+		t.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

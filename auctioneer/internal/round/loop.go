@@ -111,7 +111,11 @@ func (l *Loop) round(ctx context.Context) {
 		return
 	}
 	l.Metrics.round(r, time.Since(began))
-	l.Log.Info("auction", "work", r.Work, "orders", len(r.Orders), "refused", len(r.Refused), "took", time.Since(began))
+	level := slog.LevelInfo
+	if len(r.Orders)+len(r.Failures) == 0 {
+		level = slog.LevelDebug // tried again, and nothing is new: on full cells that is many times a second
+	}
+	l.Log.Log(ctx, level, "auction", "work", r.Work, "orders", len(r.Orders), "refused", len(r.Refused), "took", time.Since(began))
 	for _, o := range r.Orders {
 		w := l.watches[o.Cell]
 		l.wg.Add(1)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,7 +80,25 @@ func (s *Stack) check(ctx context.Context, part string) error {
 	if p := debugPort(part); p != "" {
 		return health(ctx, s.address(p))
 	}
-	return accepts(s.where(part))(ctx)
+	return dial(ctx, s.where(part))
+}
+
+// programs reports every daemon whose program is missing, before anything is started.
+func (u *upper) programs() error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, part := range parts() {
+		if part == "nats" {
+			continue // that is our own program
+		}
+		program, _, err := u.configuration(part)
+		if err == nil && !seen[program] {
+			seen[program] = true
+			_, err = binary(u.options.BinDir, program)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // engine is the configuration of a cell's containers.

@@ -118,7 +118,12 @@ func command(pid string) string {
 		return "unknown"
 	}
 	const longest = 80
-	line := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
+	line := strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f {
+			return ' ' // between arguments, and whatever else would not stay on a line
+		}
+		return r
+	}, string(text)))
 	if len(line) > longest {
 		line = line[:longest] + "…"
 	}

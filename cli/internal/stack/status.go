@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -42,13 +43,22 @@ func Status(ctx context.Context, stateDir string) ([]PartStatus, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.status(ctx, running), nil
+}
+
+// status asks all parts at the same time: one that hangs must not make others look down.
+func (s *Stack) status(ctx context.Context, running map[string][]process) []PartStatus {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	list := []PartStatus{s.postgresStatus(), s.containerdStatus(ctx)}
-	for _, part := range parts() {
-		list = append(list, s.partStatus(ctx, part, running[part]))
+	names := parts()
+	list := make([]PartStatus, 2+len(names))
+	var wg sync.WaitGroup
+	wg.Go(func() { list[0], list[1] = s.postgresStatus(), s.containerdStatus(ctx) })
+	for i, part := range names {
+		wg.Go(func() { list[2+i] = s.partStatus(ctx, part, running[part]) })
 	}
-	return list, nil
+	wg.Wait()
+	return list
 }
 
 func (s *Stack) partStatus(ctx context.Context, part string, running []process) PartStatus {

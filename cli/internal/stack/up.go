@@ -119,7 +119,7 @@ func (u *upper) settle(ctx context.Context) error {
 		if err := u.certificates(); err != nil {
 			return "", err
 		}
-		if err := u.portsFree(); err != nil {
+		if err := errors.Join(u.programs(), u.portsFree()); err != nil {
 			return "", err
 		}
 		return u.StateDir + ", certificates, ports", u.save()
@@ -353,15 +353,18 @@ func health(ctx context.Context, address string) error {
 // accepts waits until somebody listens.
 func accepts(address string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		return probe(ctx, func(ctx context.Context) error {
-			var d net.Dialer
-			conn, err := d.DialContext(ctx, "tcp", address)
-			if err != nil {
-				return err
-			}
-			return conn.Close()
-		})
+		return probe(ctx, func(ctx context.Context) error { return dial(ctx, address) })
 	}
+}
+
+// dial tries once whether somebody listens.
+func dial(ctx context.Context, address string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // probe asks until the answer is yes, and returns the last no when ctx ends before.

@@ -29,6 +29,7 @@ type Log struct {
 	wake    chan struct{}
 	dropped atomic.Uint64
 	spare   []byte
+	broken  bool // the last write failed, and was told of
 }
 
 // Shard is where some connections leave their lines.
@@ -109,8 +110,10 @@ func (l *Log) flush() {
 		if l.out == nil || len(l.spare) == 0 {
 			continue
 		}
-		if _, err := l.out.Write(l.spare); err != nil {
-			l.log.Error("write access log", "error", err)
+		_, err := l.out.Write(l.spare)
+		if err != nil && !l.broken {
+			l.log.Error("access log cannot be written: lines are lost until it can", "error", err)
 		}
+		l.broken = err != nil
 	}
 }

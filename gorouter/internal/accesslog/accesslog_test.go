@@ -5,7 +5,9 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -31,6 +33,49 @@ func TestLine(t *testing.T) {
 	buf := make([]byte, 0, 1024)
 	if n := testing.AllocsPerRun(100, func() { buf = r.Append(buf[:0]) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestNothingInAValueEndsIt reads values back as a consumer would.
+func TestNothingInAValueEndsIt(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		`a"b`: `"a\"b"`, `\`: `"\\"`, `\" x_cf_routererror:"`: `"\\\" x_cf_routererror:\""`,
+		"a\r\nb\tc": `"a\x0d\x0ab\x09c"`, "\x1b[2J\x7f\x00": `"\x1b[2J\x7f\x00"`, "grün": `"grün"`,
+	} {
+		got := string(appendQuoted(nil, "", value))
+		if back, err := strconv.Unquote(got); got != want || err != nil || back != value {
+			t.Errorf("%q: got %s, which reads as %q (%v); want %s", value, got, back, err, want)
+		}
+	}
+	r := Record{Method: []byte("GE\rT"), URI: []byte("/\x1b[1A")}
+	if got := string(r.Append(nil)); !strings.Contains(got, `"GE\x0dT /\x1b[1A "`) {
+		t.Errorf("a request that was refused: %q", got)
+	}
+}
+
+// full fails like a disk.
+type full struct{ left int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.left--; f.left < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+func TestAFullDiskIsToldOnce(t *testing.T) {
+	t.Parallel()
+	var told bytes.Buffer
+	out := &full{}
+	l := New(out, slog.New(slog.NewTextHandler(&told, nil)))
+	for _, left := range []int{0, 0, 0, 1, 0, 0} {
+		out.left = left
+		l.Shard().Add([]byte("line\n"))
+		l.flush()
+	}
+	if n := strings.Count(told.String(), "\n"); n != 2 {
+		t.Errorf("told %d times, want once for each time it broke: %s", n, told.String())
 	}
 }
 

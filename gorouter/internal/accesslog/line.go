@@ -69,14 +69,21 @@ func appendQuoted[S ~string | ~[]byte](b []byte, label string, s S) []byte {
 	return append(b, '"')
 }
 
-// appendEscaped keeps a quote in a value from ending it. Line ends cannot occur: no head holds them.
+// appendEscaped keeps a value from ending before its end, whoever reads the line: quotes and backslashes get
+// a backslash, control characters, which a request that was refused may hold anywhere, become \xNN.
 func appendEscaped[S ~string | ~[]byte](b []byte, s S) []byte {
+	const hex = "0123456789abcdef"
 	from := 0
 	for i := range len(s) {
-		if s[i] == '"' {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
 			b = append(b, s[from:i]...)
 			b = append(b, '\\')
 			from = i
+		case c < 0x20 || c == 0x7f:
+			b = append(b, s[from:i]...)
+			b = append(b, '\\', 'x', hex[c>>4], hex[c&15])
+			from = i + 1
 		}
 	}
 	return append(b, s[from:]...)

@@ -90,6 +90,9 @@ func (b *Backend) get() *upstream {
 func (b *Backend) put(u *upstream, now time.Time) {
 	u.since = now
 	u.reused = true
+	if len(u.buf) > keptBuffer {
+		u.buf, u.head = make([]byte, upstreamBuffer), nil
+	}
 	b.mu.Lock()
 	if !b.closed && len(b.idle) < b.s.cfg.MaxIdle && !b.s.draining.Load() {
 		b.idle = append(b.idle, u)

@@ -86,7 +86,6 @@ func newConn(s *Server, nc *net.TCPConn) *conn {
 	if host, _, err := net.SplitHostPort(c.addr); err == nil {
 		c.ip = host
 	}
-	c.arm(phaseIdle, s.cfg.ClientIdle, time.Now())
 	return c
 }
 
@@ -127,12 +126,13 @@ func (c *conn) readHead(now time.Time) ([]byte, error) {
 	c.scan = http1.Scanner{}
 	if c.r == c.w {
 		c.r, c.w = 0, 0
-		if len(c.in) > keptBuffer {
-			c.in = make([]byte, clientBuffer)
-		}
+		c.shrink()
 	}
-	phase := phaseIdle
-	c.arm(phaseIdle, c.s.cfg.ClientIdle, now)
+	phase, idle := phaseIdle, c.s.cfg.ClientIdle
+	if head := c.s.cfg.HeadTimeout; c.received.IsZero() && head > 0 && (idle == 0 || head < idle) {
+		idle = head // who connects has something to ask
+	}
+	c.arm(phaseIdle, idle, now)
 	for {
 		end, err := c.scan.End(c.in[c.r:c.w], c.s.cfg.Limits)
 		if end > 0 || err != nil {
@@ -155,6 +155,16 @@ func (c *conn) readHead(now time.Time) ([]byte, error) {
 			return nil, nil
 		}
 	}
+}
+
+// shrink lets go of buffers that a big head has made big, and of everything that points into them: a client
+// that sends one and then nothing must not hold them.
+func (c *conn) shrink() {
+	if max(cap(c.in), cap(c.ask), cap(c.out), cap(c.line)) <= keptBuffer {
+		return
+	}
+	c.in, c.ask, c.out, c.line = make([]byte, clientBuffer), nil, nil, nil
+	c.rec, c.req, c.resp = accesslog.Record{}, http1.Request{}, http1.Response{}
 }
 
 func (c *conn) makeRoom() {
@@ -202,17 +212,20 @@ func (c *conn) expire(phase int64) {
 	}
 	c.stopped.Store(true)
 	c.c.SetDeadline(time.Now().Add(lingerTime))
-	if u := c.up.Load(); u != nil {
-		u.c.Close()
-	}
+	c.cut()
 }
 
 // abort ends the connection whatever it does.
 func (c *conn) abort() {
 	c.stopped.Store(true)
 	c.c.Close()
+	c.cut()
+}
+
+// cut breaks the connection to the backend, if there is one. It never waits, as ending TLS properly might.
+func (c *conn) cut() {
 	if u := c.up.Load(); u != nil {
-		u.c.Close()
+		u.tcp.Close()
 	}
 }
 
@@ -233,9 +246,7 @@ func (c *conn) watch() {
 		})
 		if err == nil && left {
 			c.gone.Store(true)
-			if u := c.up.Load(); u != nil {
-				u.c.Close()
-			}
+			c.cut()
 		}
 	}
 	c.watched <- struct{}{}

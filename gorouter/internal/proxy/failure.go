@@ -54,6 +54,10 @@ func asFailure(err error) failure {
 // dialFailure classifies a connection that could not be made: nothing was sent, so anybody may be asked.
 func dialFailure(err error) error {
 	f := &failure{err: err, status: 502, retry: true, mark: true}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS) {
+		f.retry, f.mark = false, false // the router lacks something, not the backend
+		return f
+	}
 	var hostname x509.HostnameError
 	var record tls.RecordHeaderError
 	var verification *tls.CertificateVerificationError

@@ -170,8 +170,10 @@ func (c *conn) forward(pool *Pool) {
 		if fail.mark && !c.hung {
 			b.failed.Store(time.Now().UnixNano())
 		}
-		c.s.log.Warn("backend endpoint failed", "address", b.Address, "app", b.App, "attempt", c.attempts,
-			"vcap_request_id", string(c.id[:]), "retry", fail.retry, "error", err)
+		if !c.hung && c.refused == nil { // those are the client's doing, and stand in the access log
+			c.s.log.Warn("backend endpoint failed", "address", b.Address, "app", b.App, "instance_guid", b.InstanceID, "index", b.Index,
+				"attempt", c.attempts, "vcap_request_id", string(c.id[:]), "retry", fail.retry, "error", err)
+		}
 		if !fail.retry || c.started || c.hung || c.stopped.Load() {
 			break
 		}

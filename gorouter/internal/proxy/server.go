@@ -20,6 +20,9 @@ import (
 // Table is the routing table, linked to what the proxy keeps for pools and endpoints.
 type Table = routes.Table[*Turn, *Backend]
 
+// Endpoint is a registered endpoint.
+type Endpoint = routes.Endpoint[*Backend]
+
 // Pool is a route's endpoints.
 type Pool = routes.Pool[*Turn, *Backend]
 

@@ -19,6 +19,7 @@ const upstreamBuffer = 8 << 10
 type upstream struct {
 	b      *Backend
 	c      net.Conn
+	tcp    *net.TCPConn // c, or what is below its TLS
 	raw    syscall.RawConn
 	buf    []byte
 	r, w   int    // the unread part of buf
@@ -38,8 +39,8 @@ func (b *Backend) dial() (*upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{b: b, c: nc, buf: make([]byte, upstreamBuffer)}
-	if u.raw, err = nc.(*net.TCPConn).SyscallConn(); err != nil {
+	u := &upstream{b: b, c: nc, tcp: nc.(*net.TCPConn), buf: make([]byte, upstreamBuffer)}
+	if u.raw, err = u.tcp.SyscallConn(); err != nil {
 		nc.Close()
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -81,6 +82,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 	opts := []nats.Option{
 		nats.Name("gorouter"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait), nats.PingInterval(pingEvery),
 		nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(), // a server that refuses now may be set right
 		nats.ConnectHandler(func(*nats.Conn) { signal(connected) }),
 		nats.ReconnectHandler(func(*nats.Conn) { signal(connected) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -89,8 +91,10 @@ func Run(ctx context.Context, log *slog.Logger, cfg Config) error {
 			}
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			log.Error("NATS subscription", "error", err)
-			signal(dropped)
+			log.Error("NATS reports an error", "error", err)
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				signal(dropped)
+			}
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { close(closed) }),
 	}

@@ -80,6 +80,7 @@ func Connect(o Options) (*Conn, error) {
 		nats.Name("route-emitter"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(reconnectJitter, reconnectJitter), nats.Timeout(connectTimeout),
 		nats.PingInterval(pingInterval), nats.MaxPingsOutstanding(2), nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(), // a server that refuses now may be set right
 		nats.ConnectHandler(func(nc *nats.Conn) { c.isConnected(nc, "connected to NATS") }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { c.isConnected(nc, "connected to NATS again") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.Log.Warn("lost NATS", "error", err) }),
@@ -165,7 +166,8 @@ func (c *Conn) Run(ctx context.Context, broadcast func()) error {
 	defer tick.Stop()
 	greet := time.NewTimer(0)
 	defer greet.Stop()
-	started := time.NewTimer(0) // when a router that started is to be answered
+	starting := false           // a router has started, and others may
+	started := time.NewTimer(0) // when it is to be answered, together with them
 	<-started.C
 	defer started.Stop()
 	for {
@@ -175,6 +177,7 @@ func (c *Conn) Run(ctx context.Context, broadcast func()) error {
 		case <-tick.C:
 			broadcast()
 		case <-started.C:
+			starting = false
 			broadcast()
 			tick.Reset(interval)
 		case <-c.connected:
@@ -193,13 +196,18 @@ func (c *Conn) Run(ctx context.Context, broadcast func()) error {
 			greet.Reset(pause)
 			pause = min(pause*3/2, maxGreetPause)
 		case a := <-c.answers:
+			next := min(interval, a.interval) // routers may differ: none must forget a route
 			if !c.greeted.Swap(true) {
 				c.Log.Info("a router answered", "interval", a.interval)
-				interval = a.interval
+				next = a.interval
 			}
-			interval = min(interval, a.interval) // routers may differ: none must forget a route
-			tick.Reset(interval)
-			if !a.private {
+			// Routers that start one after another put off neither what is said now and then nor the answer.
+			if next != interval {
+				interval = next
+				tick.Reset(interval)
+			}
+			if !a.private && !starting {
+				starting = true
 				started.Reset(time.Duration(rand.Float64() * c.Jitter * float64(interval)))
 			}
 		}

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -129,6 +131,72 @@ func TestStartingRouterIsAnswered(t *testing.T) {
 	wait(t, broadcasts, "broadcast to a router that started")
 	if took := time.Since(began); took > DefaultInterval/2 {
 		t.Errorf("took %v", took)
+	}
+}
+
+// TestManyStartsPutNothingOff lets a router start every second for ten hours: everything must be said all
+// the same, as often as routers ask for it, and those that start must not wait longer because of the others.
+func TestManyStartsPutNothingOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &Conn{
+			Options: Options{Jitter: 1, Log: slog.New(slog.NewTextHandler(io.Discard, nil))},
+			answers: make(chan answer), connected: make(chan struct{}),
+		}
+		c.greeted.Store(true)
+		var said []time.Time
+		done := make(chan error)
+		go func() { done <- c.Run(ctx, func() { said = append(said, time.Now()) }) }()
+		last := time.Now()
+		const seconds = 10 * 60 * 60
+		for range seconds {
+			c.answers <- answer{interval: DefaultInterval}
+			<-time.After(time.Second) // of the bubble's clock
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		for _, at := range append(said, time.Now()) {
+			if gap := at.Sub(last); gap > DefaultInterval {
+				t.Fatalf("nothing was said for %v, want at most %v", gap, DefaultInterval)
+			}
+			last = at
+		}
+		// Half the interval is the mean wait of a router that starts; were each start to draw anew, it would be
+		// 0.63 of it, and were none answered together, no time at all.
+		if mean := seconds * time.Second / time.Duration(len(said)); mean < DefaultInterval*48/100 || mean > DefaultInterval*58/100 {
+			t.Errorf("said every %v, want every %v or a little more", mean, DefaultInterval/2)
+		}
+	})
+}
+
+// TestRefusedIsNotForEver has a server that refuses who connects, as one with wrong settings does.
+func TestRefusedIsNotForEver(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	asked := make(chan struct{}, 100)
+	go func() {
+		for {
+			nc, err := l.Accept()
+			if err != nil {
+				return
+			}
+			io.WriteString(nc, "INFO {\"auth_required\":true,\"max_payload\":1024}\r\n")
+			bufio.NewReader(nc).ReadString('\n') // CONNECT
+			asked <- struct{}{}
+			io.WriteString(nc, "-ERR 'Authorization Violation'\r\n")
+			nc.Close()
+		}
+	}()
+	connect(t, Options{Addresses: []string{l.Addr().String()}})
+	for range 4 {
+		wait(t, asked, "further attempt")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -188,6 +189,13 @@ func (w *world) followFrom(c *bbsclient.Client, o bbsclient.FollowOptions, first
 	return f
 }
 
+// seen returns the lists that were made and the changes that were told so far.
+func (f *follower) seen() (lists int, events []bbsclient.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lists, slices.Clone(f.events)
+}
+
 // until waits until what the follower has satisfies a condition.
 func (f *follower) until(t testing.TB, what string, done func(f *follower) bool) {
 	t.Helper()
@@ -256,15 +264,17 @@ func TestLifeThroughTheWire(t *testing.T) {
 		n := len(f.events)
 		return n > 0 && f.events[n-1].Desired != nil && f.events[n-1].Desired.After == nil
 	})
-	for i, ev := range all.events {
+	_, everything := all.seen()
+	for i, ev := range everything {
 		if ev.Revision != uint64(i)+1 || ev.TraceID != "req-1" {
 			t.Errorf("event %d: revision %d, trace %q; want all of them, in order, with the trace of their calls", i, ev.Revision, ev.TraceID)
 		}
 	}
-	if first := all.events[0].Cell; first == nil || first.After == nil || first.After.Zone != "z1" {
-		t.Errorf("first event is %+v, want the new cell", all.events[0])
+	if first := everything[0].Cell; first == nil || first.After == nil || first.After.Zone != "z1" {
+		t.Errorf("first event is %+v, want the new cell", everything[0])
 	}
-	for _, ev := range mine.events {
+	_, own := mine.seen()
+	for _, ev := range own {
 		if ev.Actual == nil || (ev.Actual.Before == nil || ev.Actual.Before.Cell != "c1") && (ev.Actual.After == nil || ev.Actual.After.Cell != "c1") {
 			t.Errorf("the cell was told of %+v, which is not about it", ev)
 		}
@@ -335,7 +345,7 @@ func TestOutOfRangeMakesFollowersListAgain(t *testing.T) {
 	f.until(t, "the change after it", func(f *follower) bool {
 		return len(f.events) > 0 && f.events[len(f.events)-1].Actual != nil
 	})
-	if f.events[0].Desired == nil || f.events[0].Desired.After.Process != "later" {
-		t.Errorf("first event is %+v, want the first change after the second list", f.events[0])
+	if _, events := f.seen(); events[0].Desired == nil || events[0].Desired.After.Process != "later" {
+		t.Errorf("first event is %+v, want the first change after the second list", events[0])
 	}
 }

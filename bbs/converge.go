@@ -39,7 +39,9 @@ func (r *replica) converge(ctx context.Context, st *store.Store) error {
 			return ctx.Err()
 		case <-r.restart.sooner:
 		case <-due.C:
-			r.steps(ctx, st, r.restart.take(time.Now()))
+			if !r.steps(ctx, st, r.restart.take(time.Now())) {
+				full.Reset(convergeRetry) // which finds those again that could not be taken
+			}
 		case <-full.C:
 			full.Reset(r.compare(ctx, st))
 		}
@@ -48,6 +50,9 @@ func (r *replica) converge(ctx context.Context, st *store.Store) error {
 
 // compare is one full comparison; it returns when the next one is due.
 func (r *replica) compare(ctx context.Context, st *store.Store) time.Duration {
+	if r.healthy() != nil {
+		return convergeRetry // why was said when it began
+	}
 	start := time.Now()
 	all, err := st.Everything(ctx)
 	if err != nil {
@@ -56,10 +61,11 @@ func (r *replica) compare(ctx context.Context, st *store.Store) time.Duration {
 		}
 		return convergeRetry
 	}
+	now := time.Now()
 	for _, a := range all.Actuals {
-		r.restart.add(a)
+		r.restart.add(a, now)
 	}
-	steps := converge.Plan(converge.Snapshot{Desired: all.Desired, Groups: groups(all.Actuals), Fresh: all.Domains}, time.Now())
+	steps := converge.Plan(converge.Snapshot{Desired: all.Desired, Groups: groups(all.Actuals), Fresh: all.Domains}, now)
 	ok := r.steps(ctx, st, steps)
 	took := time.Since(start)
 	r.metrics.convergeSeconds.Observe(took.Seconds())
@@ -81,7 +87,8 @@ func (r *replica) steps(ctx context.Context, st *store.Store, steps []converge.S
 	for i, s := range steps {
 		events[i] = s.Event
 	}
-	ok := true
+	var failure error
+	failed := 0
 	for i, err := range st.ApplyAll(ctx, events, convergeTrace) {
 		ev := events[i]
 		var refusal *lrp.Refusal
@@ -92,13 +99,14 @@ func (r *replica) steps(ctx context.Context, st *store.Store, steps []converge.S
 		case errors.As(err, &refusal):
 			r.log.Debug("convergence step refused", "error", err)
 		default:
-			ok = false
-			if ctx.Err() == nil {
-				r.log.Warn("convergence step", "event", ev.Name, "process_guid", ev.Key.Process, "index", ev.Key.Index, "error", err)
-			}
+			failure = err
+			failed++
 		}
 	}
-	return ok
+	if failed > 0 && ctx.Err() == nil {
+		r.log.Warn("convergence steps not taken", "steps", failed, "error", failure) // one line, for thousands of them
+	}
+	return failed == 0
 }
 
 // groups puts the instances of each slot together.
@@ -143,15 +151,15 @@ func newRestarts() *restarts {
 func (q *restarts) see(records []store.Record) {
 	for i := range records {
 		if a := records[i].Message.GetActualLrp().GetAfter(); a.GetState() == string(lrp.Crashed) {
-			q.add(wire.DecodeActual(a))
+			q.add(wire.DecodeActual(a), time.Time{})
 		}
 	}
 }
 
-// add remembers an instance if it is crashed and may restart.
-func (q *restarts) add(a lrp.Actual) {
+// add remembers an instance if it is crashed and may restart later than after.
+func (q *restarts) add(a lrp.Actual, after time.Time) {
 	at, ok := lrp.RestartAt(a)
-	if !ok {
+	if !ok || !at.After(after) {
 		return
 	}
 	q.mu.Lock()

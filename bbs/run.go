@@ -16,6 +16,7 @@ import (
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/server"
 	"muster/bbs/internal/store"
+	"muster/bbs/lrp"
 	"muster/internal/daemon"
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -24,7 +25,7 @@ import (
 const (
 	// openPause is the wait between attempts to get at the database at the start.
 	openPause = 500 * time.Millisecond
-	// pingTime bounds one question whether the database answers.
+	// pingTime bounds one question whether the database answers, and one look for silent cells.
 	pingTime = 2 * time.Second
 )
 
@@ -77,16 +78,8 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	group.Add("store", st.Run)
 	group.Add("records", func(ctx context.Context) error { return r.serve(ctx, st) })
 	group.Add("debug", daemon.Debug(cfg.DebugAddress, r.metrics.registry, r.healthy))
-	group.Add("grpc", func(ctx context.Context) error { return r.listen(ctx, l, g) })
+	group.Add("grpc", func(ctx context.Context) error { return daemon.ServeGRPC(ctx, l, g) })
 	return group.Run(ctx)
-}
-
-func (r *replica) listen(ctx context.Context, l net.Listener, g *daemon.GRPCServer) error {
-	defer context.AfterFunc(ctx, func() {
-		r.health.Shutdown()
-		r.server.EndWatches()
-	})()
-	return daemon.ServeGRPC(ctx, l, g)
 }
 
 // published passes on what was committed here.
@@ -140,14 +133,17 @@ func (r *replica) presence(ctx context.Context, st *store.Store) error {
 	since := time.Now()
 	for pause(ctx, time.Duration(r.cfg.SweepInterval)) {
 		err := r.ping(ctx, st)
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err() // that is why, not the database
+		case err != nil:
 			since = time.Now()
 			r.unhealthy(err)
 			continue
 		}
 		r.unhealthy(nil)
 		// Half of it: cells get as long again to come back as they have to fall silent.
-		dropped, err := st.Sweep(ctx, time.Since(since)/2)
+		dropped, err := r.sweep(ctx, st, time.Since(since)/2)
 		for _, id := range dropped {
 			r.metrics.cellsDropped.Inc()
 			r.log.Warn("cell dropped: no heartbeat in time", "cell_id", id)
@@ -157,6 +153,13 @@ func (r *replica) presence(ctx context.Context, st *store.Store) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// sweep gives up in time to notice that the database does not answer.
+func (r *replica) sweep(ctx context.Context, st *store.Store, heard time.Duration) ([]lrp.CellID, error) {
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	return st.Sweep(ctx, heard)
 }
 
 func (r *replica) ping(ctx context.Context, st *store.Store) error {
@@ -178,8 +181,12 @@ func (r *replica) unhealthy(why error) {
 	}
 	r.health.SetServingStatus("", status)
 	r.health.SetServingStatus(bbsv1.BBSService_ServiceDesc.ServiceName, status)
-	if was != nil {
-		r.log.Info("health changed", "serving", why == nil, "reason", why)
+	switch {
+	case was == nil: // it begins
+	case why == nil:
+		r.log.Info("serving: the database answers")
+	default:
+		r.log.Warn("not serving: the database does not answer", "error", why)
 	}
 }
 

@@ -140,6 +140,9 @@ func (u Update) Apply(d Desired) Desired {
 	if u.Routes != nil {
 		d.Routes = u.Routes
 	}
+	if len(d.Routes) == 0 {
+		d.Routes = nil // one form of none, so that equal records compare equal
+	}
 	// On the wire no tags and absent tags are the same, so tags cannot be cleared.
 	if len(u.MetricTags) > 0 {
 		d.MetricTags = u.MetricTags

@@ -215,7 +215,7 @@ func TestUpdateApply(t *testing.T) {
 		"an empty update only counts":    {Update{}, func(*Desired) {}},
 		"zero is a number of instances":  {Update{Instances: &n}, func(d *Desired) { d.Instances = 0 }},
 		"an empty annotation is a value": {Update{Annotation: &text}, func(d *Desired) { d.Annotation = "" }},
-		"empty routes clear":             {Update{Routes: map[string][]byte{}}, func(d *Desired) { d.Routes = map[string][]byte{} }},
+		"empty routes clear":             {Update{Routes: map[string][]byte{}}, func(d *Desired) { d.Routes = nil }},
 		"empty metric tags do not":       {Update{MetricTags: map[string]MetricTag{}}, func(*Desired) {}},
 		"metric tags are replaced": {
 			Update{MetricTags: map[string]MetricTag{"n": {Dynamic: TagIndex}}},

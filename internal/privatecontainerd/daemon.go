@@ -4,18 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
+
+	"muster/internal/process"
 )
 
 const (
@@ -62,8 +62,12 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 		return nil, fmt.Errorf("private containerd in %s: the socket's path would have %d bytes, more than %d: choose a shorter directory",
 			dir, len(d.Address), maxSocketPath)
 	}
-	if pid := daemonPID(dir); pid != 0 {
-		err := d.awaitServing(ctx, func() bool { return daemonPID(dir) != pid })
+	pid, err := daemonPID(dir)
+	if err != nil {
+		return nil, fmt.Errorf("private containerd in %s: %w", dir, err)
+	}
+	if pid != 0 {
+		err := d.awaitServing(ctx, func() bool { now, err := daemonPID(dir); return err == nil && now != pid })
 		if err == nil {
 			d.PID = pid
 			return d, nil
@@ -78,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	}
 	if err := d.awaitServing(ctx, d.hasEnded); err != nil {
 		err = fmt.Errorf("start private containerd in %s: %w; the end of its log: %s", dir, err, tail(filepath.Join(dir, logFile)))
-		return nil, errors.Join(err, endProcess(context.WithoutCancel(ctx), d.PID))
+		return nil, errors.Join(err, endDaemon(context.WithoutCancel(ctx), d.dir, d.PID))
 	}
 	return d, nil
 }
@@ -196,44 +200,20 @@ func ping(ctx context.Context, address string) error {
 
 // Close ends the daemon and leaves its containers running, as an upgrade of containerd does.
 func (d *Daemon) Close(ctx context.Context) error {
-	return endProcess(ctx, d.PID)
+	return endDaemon(ctx, d.dir, d.PID)
 }
 
 // daemonPID returns the process of a live daemon of dir, 0 when there is none. It is found by its
 // command line, because a number that was written down may be missing, when who started it was
 // killed, or belong to somebody else by now.
-func daemonPID(dir string) int {
-	for pid, args := range processes() {
+func daemonPID(dir string) (int, error) {
+	all, err := process.All()
+	for pid, args := range all {
 		if filepath.Base(args[0]) == "containerd" && slices.Equal(args[1:], []string{configFlag, filepath.Join(dir, configFile)}) {
-			return pid
+			return pid, nil
 		}
 	}
-	return 0
-}
-
-// processes goes through all processes that have a command line.
-func processes() iter.Seq2[int, []string] {
-	return func(yield func(int, []string) bool) {
-		found, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
-		for _, dir := range found {
-			pid, err := strconv.Atoi(filepath.Base(dir))
-			if err != nil {
-				continue
-			}
-			if args := arguments(pid); args != nil && !yield(pid, args) {
-				return
-			}
-		}
-	}
-}
-
-// arguments returns the command line of a process; none when it is gone or a zombie.
-func arguments(pid int) []string {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || len(text) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
+	return 0, err
 }
 
 // tailBytes is how much of a log goes into an error.

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/process"
 )
 
 // Where Debian's shim keeps what cannot be configured.
@@ -28,8 +30,10 @@ func Stop(ctx context.Context, dir string) error {
 		return fmt.Errorf("stop private containerd in %q: %w", dir, err)
 	}
 	var errs []error
-	if pid := daemonPID(dir); pid != 0 {
-		errs = append(errs, endProcess(ctx, pid))
+	pid, err := daemonPID(dir)
+	errs = append(errs, err)
+	if pid != 0 {
+		errs = append(errs, endDaemon(ctx, dir, pid))
 	}
 	errs = append(errs, endContainers(ctx, dir), unmountBelow(dir))
 	for _, name := range []string{socketFile, socketFile + ".ttrpc", stateDir} {
@@ -46,12 +50,17 @@ func Stop(ctx context.Context, dir string) error {
 
 // endContainers ends the shims of dir and what they ran, and removes what the shims keep elsewhere.
 func endContainers(ctx context.Context, dir string) error {
+	shims, err := shimsOf(filepath.Join(dir, socketFile))
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for _, shim := range shimsOf(filepath.Join(dir, socketFile)) {
+	for shim, args := range shims {
+		same := func() bool { return process.Runs(shim, args) }
 		for _, child := range children(shim) {
-			errs = append(errs, killNow(ctx, child))
+			errs = append(errs, end(ctx, child, same, unix.SIGKILL))
 		}
-		errs = append(errs, killNow(ctx, shim))
+		errs = append(errs, end(ctx, shim, same, unix.SIGKILL))
 	}
 	bundles, err := filepath.Glob(filepath.Join(dir, stateDir, "io.containerd.runtime.v2.task", "*", "*"))
 	if err != nil {
@@ -71,15 +80,13 @@ func endContainers(ctx context.Context, dir string) error {
 }
 
 // shimsOf returns the processes of the shims that serve the containerd at address.
-func shimsOf(address string) []int {
-	var shims []int
-	for pid, args := range processes() {
+func shimsOf(address string) (map[int][]string, error) {
+	all, err := process.All()
+	maps.DeleteFunc(all, func(_ int, args []string) bool {
 		at := slices.Index(args, "-address")
-		if strings.Contains(filepath.Base(args[0]), "containerd-shim") && at >= 0 && at+1 < len(args) && args[at+1] == address {
-			shims = append(shims, pid)
-		}
-	}
-	return shims
+		return !strings.Contains(filepath.Base(args[0]), "containerd-shim") || at < 0 || at+1 == len(args) || args[at+1] != address
+	})
+	return all, err
 }
 
 // children returns the child processes of a process.
@@ -97,57 +104,14 @@ func children(pid int) []int {
 	return found
 }
 
-// endProcess asks a process to end, kills it when it does not, and returns when it is gone.
-func endProcess(ctx context.Context, pid int) error {
-	return signalAndWait(ctx, pid, unix.SIGTERM, stopGrace)
+// endDaemon ends the daemon of dir, if it is still that process.
+func endDaemon(ctx context.Context, dir string, pid int) error {
+	return end(ctx, pid, func() bool { now, err := daemonPID(dir); return err == nil && now == pid }, unix.SIGTERM)
 }
 
-// killNow kills a process and returns when it is gone.
-func killNow(ctx context.Context, pid int) error {
-	return signalAndWait(ctx, pid, unix.SIGKILL, stopGrace)
-}
-
-// signalAndWait signals a process by a handle, so that a number used anew is never hit.
-func signalAndWait(ctx context.Context, pid int, signal unix.Signal, grace time.Duration) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("process %d: %w", pid, err)
-	}
-	defer unix.Close(fd)
-	for _, s := range []unix.Signal{signal, unix.SIGKILL} {
-		if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal process %d: %w", pid, err)
-		}
-		ended, err := awaitEnd(ctx, fd, grace)
-		if err != nil {
-			return fmt.Errorf("wait for process %d: %w", pid, err)
-		}
-		if ended {
-			return nil
-		}
-	}
-	return fmt.Errorf("process %d does not end %v after SIGKILL: it hangs in the kernel; only a reboot removes it", pid, grace)
-}
-
-// awaitEnd tells whether the process of a handle ended within d.
-func awaitEnd(ctx context.Context, fd int, d time.Duration) (bool, error) {
-	deadline := time.Now().Add(d)
-	for time.Now().Before(deadline) {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 50)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return false, err
-		}
-		if n > 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+// end signals the process that is meant, kills it when that does not end it, and returns when it is gone.
+func end(ctx context.Context, pid int, meant func() bool, first unix.Signal) error {
+	return process.End(ctx, pid, meant, process.Step{Signal: first, Wait: stopGrace}, process.Step{Signal: unix.SIGKILL, Wait: stopGrace})
 }
 
 // unmountBelow unmounts everything mounted below dir, the latest first.

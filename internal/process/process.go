@@ -7,9 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,31 +19,37 @@ import (
 // pollMillis is how often End looks whether its context has ended, in milliseconds.
 const pollMillis = 50
 
-// All goes through all processes that have a command line; those that are gone, zombies and threads
-// of the kernel have none.
-func All() iter.Seq2[int, []string] {
-	return func(yield func(int, []string) bool) {
-		found, _ := filepath.Glob("/proc/[0-9]*") // the pattern is well formed
-		for _, dir := range found {
-			pid, err := strconv.Atoi(filepath.Base(dir))
-			if err != nil {
-				continue
-			}
-			if args := Arguments(pid); args != nil && !yield(pid, args) {
-				return
-			}
+// All returns the command lines of all processes by their numbers. Those that are gone, zombies and
+// threads of the kernel have none.
+func All() (map[int][]string, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	all := map[int][]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if args := arguments(pid); args != nil {
+			all[pid] = args
 		}
 	}
+	return all, nil
 }
 
-// Arguments returns the command line of a process; nil when it has none.
-func Arguments(pid int) []string {
+// arguments returns the command line of a process; nil when it has none.
+func arguments(pid int) []string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil || len(text) == 0 {
 		return nil
 	}
 	return strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
 }
+
+// Runs tells whether a process has this command line.
+func Runs(pid int, args []string) bool { return slices.Equal(arguments(pid), args) }
 
 // Step is a signal, and how long a process may take to end after it.
 type Step struct {

@@ -29,8 +29,13 @@ import (
 const (
 	// ringSize is how many entries are kept at hand.
 	ringSize = 16384
+	// ringBytes is how large they are at most, so that many changes of large records do not eat the
+	// memory. Their Go form takes about twice as much.
+	ringBytes = 64 << 20
 	// pendingLimit is how many entries a watch may leave untaken.
 	pendingLimit = 8192
+	// pendingBytes is how large they may be: more than the ring, which a watch may begin with.
+	pendingBytes = 2 * ringBytes
 	// readPortion is how many entries are read from the log at a time.
 	readPortion = 1000
 	// pollEvery is how often the log is looked at without being told to.
@@ -76,6 +81,9 @@ type Hub struct {
 
 	poke chan struct{} // capacity 1: the log has something that is not in the ring
 
+	reading   trouble // of Run
+	listening trouble // of listen
+
 	mu      sync.Mutex
 	ring    ring
 	all     map[*Watch]bool                // watches that name no cell
@@ -91,6 +99,7 @@ func New(log *slog.Logger, bookmark time.Duration) *Hub {
 	}
 	return &Hub{
 		log: log, bookmark: bookmark, poke: make(chan struct{}, 1),
+		reading: trouble{what: "read the log"}, listening: trouble{what: "listen for commits of other replicas"},
 		all: map[*Watch]bool{}, byCell: map[lrp.CellID]map[*Watch]bool{},
 	}
 }
@@ -201,12 +210,13 @@ func (h *Hub) catchUp(ctx context.Context) {
 			h.log.Warn("the log went on without this replica", "revision", after, "newest", newest)
 			h.restart(newest)
 			return
+		case ctx.Err() != nil:
+			return
 		case err != nil:
-			if ctx.Err() == nil {
-				h.log.Warn("read the log", "error", err)
-			}
+			h.reading.failed(h.log, err)
 			return
 		}
+		h.reading.worked(h.log)
 		h.mu.Lock()
 		h.add(records)
 		done := h.ring.newest >= newest
@@ -253,7 +263,7 @@ func (h *Hub) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		h.log.Warn("listening for commits of other replicas was interrupted", "error", err)
+		h.listening.failed(h.log, err)
 		t := time.NewTimer(listenPause)
 		select {
 		case <-ctx.Done():
@@ -273,6 +283,7 @@ func (h *Hub) listenOnce(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "listen bbs_events"); err != nil {
 		return err
 	}
+	h.listening.worked(h.log)
 	h.wake() // what was committed before we listened
 	return h.notified(ctx, conn)
 }
@@ -312,4 +323,25 @@ func (h *Hub) Newest() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.ring.newest
+}
+
+// trouble makes two lines in the log of something that fails again and again: one when it begins and
+// one when it is over. One goroutine uses it.
+type trouble struct {
+	what  string
+	since time.Time // zero: all is well
+}
+
+func (t *trouble) failed(log *slog.Logger, err error) {
+	if t.since.IsZero() {
+		t.since = time.Now()
+		log.Warn("the hub has trouble with the database", "attempt_to", t.what, "error", err)
+	}
+}
+
+func (t *trouble) worked(log *slog.Logger) {
+	if !t.since.IsZero() {
+		log.Info("the hub gets on with the database again", "attempt_to", t.what, "took", time.Since(t.since))
+		t.since = time.Time{}
+	}
 }

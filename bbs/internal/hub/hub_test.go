@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"muster/bbs/internal/store"
@@ -72,6 +73,141 @@ func TestResumeFromRing(t *testing.T) {
 				t.Fatalf("revision %d, want %d", r.Revision, next)
 			}
 			next++
+		}
+	}
+}
+
+// A watch that has read the log further than the ring goes gets nothing twice when the ring follows,
+// and its place never moves back.
+func TestWatchAheadOfTheRing(t *testing.T) {
+	t.Parallel()
+	h := started()
+	h.Publish(records(1, 3, "c1"))
+	w := &Watch{hub: h, ready: make(chan struct{}, 1), cursor: 5} // as fromLog leaves it
+	if err := w.goLive(); err != nil || !w.live {
+		t.Fatalf("live: %v (%v)", w.live, err)
+	}
+	if got, revision, err := w.take(); err != nil || len(got) != 0 || revision != 5 {
+		t.Errorf("before the ring follows: %d entries up to %d (%v), want none and revision 5", len(got), revision, err)
+	}
+	h.Publish(records(4, 7, "c1"))
+	got, revision, err := w.take()
+	if err != nil || revision != 7 || len(got) != 2 || got[0].Revision != 6 {
+		t.Errorf("then: %d entries up to %d (%v), want 6 and 7 alone", len(got), revision, err)
+	}
+}
+
+// Large entries push older ones out of the ring before it is full, and cut off a watch that leaves
+// them untaken.
+func TestLargeEntries(t *testing.T) {
+	t.Parallel()
+	h := started()
+	slow, err := h.Watch(t.Context(), 0, Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 9
+	all := records(1, n, "c1")
+	for i := range all {
+		all[i].Size = ringBytes / 4
+	}
+	reader, err := h.Watch(t.Context(), 0, Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		h.Publish(all[i : i+1])
+		if got, _, err := reader.take(); err != nil || len(got) != 1 {
+			t.Errorf("a watch that takes each entry got %d (%v)", len(got), err)
+		}
+	}
+	if h.ring.held != 4 || h.ring.bytes != ringBytes || h.ring.reaches(n-5) || !h.ring.reaches(n-4) {
+		t.Errorf("the ring holds %d entries of %d bytes, want 4 of %d", h.ring.held, h.ring.bytes, ringBytes)
+	}
+	if _, _, err := slow.Next(t.Context()); !errors.Is(err, ErrSlow) {
+		t.Errorf("a watch with more than %d bytes untaken got %v, want %v", pendingBytes, err, ErrSlow)
+	}
+	h.Publish(records(n+1, n+1, "c1")) // a small one needs no room
+	if h.ring.held != 5 {
+		t.Errorf("the ring holds %d entries, want 5", h.ring.held)
+	}
+}
+
+// A hub whose log went on without it ends all watches: nobody knows what they missed.
+func TestRestartEndsWatches(t *testing.T) {
+	t.Parallel()
+	h := started()
+	h.Publish(records(1, 10, "c1"))
+	w, err := h.Watch(t.Context(), 10, Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cell, err := h.Watch(t.Context(), 10, Filter{Cell: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.restart(1000)
+	h.Publish(records(1001, 1001, "c1"))
+	for _, w := range []*Watch{w, cell} {
+		if _, _, err := w.Next(t.Context()); !errors.Is(err, ErrPruned) {
+			t.Errorf("an older watch got %v, want %v", err, ErrPruned)
+		}
+		w.Close()
+	}
+	if n := h.Watches(); n != 0 {
+		t.Errorf("%d watches are left after all were closed", n)
+	}
+	h.close()
+	if _, err := h.Watch(t.Context(), 1001, Filter{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("a watch of a closed hub: %v, want %v", err, ErrClosed)
+	}
+}
+
+// Each watch gets what its filter is about, once; changes of cells only without a filter.
+func TestFilters(t *testing.T) {
+	t.Parallel()
+	h := started()
+	all := []store.Record{
+		{Revision: 1, Process: "p", Domain: "d"},                                    // a process
+		{Revision: 2, Process: "p", Domain: "d", CellAfter: "c1"},                   // claimed
+		{Revision: 3, Process: "p", Domain: "d", CellBefore: "c1", CellAfter: "c1"}, // started
+		{Revision: 4, Process: "p", Domain: "d", CellBefore: "c1", CellAfter: "c2"}, // moved
+		{Revision: 5, Process: "p2", Domain: "d2", CellBefore: "c2"},                // removed
+		{Revision: 6}, // a cell
+	}
+	want := map[Filter][]uint64{
+		{}:                           {1, 2, 3, 4, 5, 6},
+		{Cell: "c1"}:                 {2, 3, 4},
+		{Cell: "c2"}:                 {4, 5},
+		{Domain: "d2"}:               {5},
+		{Process: "p"}:               {1, 2, 3, 4},
+		{Cell: "c2", Process: "p"}:   {4},
+		{Cell: "c1", Domain: "d2"}:   nil,
+		{Process: "p", Domain: "d2"}: nil,
+	}
+	live, later := map[Filter]*Watch{}, map[Filter]*Watch{}
+	open := func(to map[Filter]*Watch) {
+		for f := range want {
+			w, err := h.Watch(t.Context(), 0, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to[f] = w
+		}
+	}
+	open(live)
+	h.Publish(all)
+	open(later)
+	for f, revisions := range want {
+		for how, w := range map[string]*Watch{"live": live[f], "from the ring": later[f]} {
+			records, revision, err := w.take()
+			var got []uint64
+			for _, r := range records {
+				got = append(got, r.Revision)
+			}
+			if err != nil || revision != 6 || !slices.Equal(got, revisions) {
+				t.Errorf("%+v %s: %v up to %d (%v), want %v up to 6", f, how, got, revision, err, revisions)
+			}
 		}
 	}
 }

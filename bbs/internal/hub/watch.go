@@ -13,13 +13,14 @@ type Watch struct {
 	filter Filter
 	ready  chan struct{} // capacity 1
 
-	// cursor is the revision up to which everything has been returned; before the watch is live it
-	// is how far the log has been read.
+	// cursor is the revision up to which everything has been returned. It can be ahead of the ring,
+	// which hears of commits of other replicas later than whoever reads the log.
 	cursor uint64
 	live   bool
 
 	// Under the lock of the hub, once live:
 	pending []*store.Record
+	bytes   int // how large they are
 	err     error
 }
 
@@ -27,13 +28,14 @@ type Watch struct {
 func (h *Hub) Watch(ctx context.Context, after uint64, f Filter) (*Watch, error) {
 	if h.Newest() < after {
 		// Another replica may have committed it, and its notification is on its way.
-		h.catchUp(ctx)
-		if newest := h.Newest(); newest < after {
-			if _, err := h.store.Revision(ctx); err != nil {
-				return nil, err // not knowing is no answer
-			}
+		newest, err := h.store.Revision(ctx)
+		if err != nil {
+			return nil, err // not knowing is no answer
+		}
+		if newest < after {
 			return nil, ErrFuture
 		}
+		h.wake()
 	}
 	w := &Watch{hub: h, filter: f, ready: make(chan struct{}, 1), cursor: after}
 	if err := w.goLive(); err != nil {
@@ -63,7 +65,7 @@ func (w *Watch) goLive() error {
 	w.live = true
 	h.ring.after(w.cursor, func(r *store.Record) {
 		if w.filter.passes(r) {
-			w.pending = append(w.pending, r)
+			w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
 		}
 	})
 	if w.filter.Cell == "" {
@@ -122,8 +124,8 @@ func (w *Watch) take() ([]*store.Record, uint64, error) {
 		return nil, 0, w.err
 	}
 	records := w.pending
-	w.pending = nil
-	w.cursor = h.ring.newest
+	w.pending, w.bytes = nil, 0
+	w.cursor = max(w.cursor, h.ring.newest)
 	return records, w.cursor, nil
 }
 
@@ -149,13 +151,13 @@ func (w *Watch) fromLog(ctx context.Context) ([]*store.Record, uint64, error) {
 
 // offer puts an entry on the list of the watch. The caller holds the lock of the hub.
 func (w *Watch) offer(r *store.Record, touched map[*Watch]bool) {
-	if w.err != nil || !w.filter.passes(r) {
+	if w.err != nil || r.Revision <= w.cursor || !w.filter.passes(r) {
 		return
 	}
-	if len(w.pending) >= pendingLimit {
+	if len(w.pending) >= pendingLimit || w.bytes+r.Size > pendingBytes {
 		w.fail(ErrSlow)
 	} else {
-		w.pending = append(w.pending, r)
+		w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
 	}
 	touched[w] = true
 }

@@ -40,6 +40,7 @@ func (s *Server) UpdateDesiredLRP(ctx context.Context, r *bbsv1.UpdateDesiredLRP
 		return nil, missing("process_guid", "name the process")
 	}
 	u := wire.DecodeUpdate(r.GetUpdate())
+	// What is wrong by itself need not wait for the record; the store checks the rest.
 	if err := u.Validate(); err != nil {
 		return nil, err
 	}
@@ -247,9 +248,7 @@ func (s *Server) Heartbeat(ctx context.Context, r *bbsv1.HeartbeatRequest) (*bbs
 
 // Watch streams changes.
 func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServer) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	defer context.AfterFunc(s.ending, cancel)()
+	ctx := stream.Context()
 	if err := s.authorize(ctx, bbsv1.BBSService_Watch_FullMethodName, r); err != nil {
 		return err
 	}
@@ -266,35 +265,32 @@ func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServe
 	defer w.Close()
 	for {
 		records, revision, err := w.Next(ctx)
-		switch {
-		case err != nil && s.ending.Err() != nil:
-			return status.Error(codes.Unavailable, "the BBS is stopping: resume from the last revision")
-		case err != nil:
+		if err != nil {
 			return err
 		}
-		if err := send(stream, records, revision); err != nil {
-			return err
+		for more := true; more; more = len(records) > 0 {
+			var m *bbsv1.WatchResponse
+			m, records = message(records, revision)
+			if err := stream.Send(m); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// send sends changes in messages of a bearable size. Only the last one may name the revision up to
-// which everything was sent; the others name that of their last change.
-func send(stream bbsv1.BBSService_WatchServer, records []*store.Record, revision uint64) error {
-	for {
-		n := min(len(records), maxEventsPerMessage)
-		m := &bbsv1.WatchResponse{Revision: revision}
-		for _, r := range records[:n] {
-			m.Events = append(m.Events, r.Message)
-		}
-		if n < len(records) {
+// message makes a message of a bearable size of some changes, one at least, and returns those that
+// are left. Only the last message may name the revision up to which everything was sent; the others
+// name that of their last change. No changes make a bookmark.
+func message(records []*store.Record, revision uint64) (*bbsv1.WatchResponse, []*store.Record) {
+	m := &bbsv1.WatchResponse{Revision: revision}
+	size := 0
+	for n, r := range records {
+		size += r.Size
+		if n == maxEventsPerMessage || n > 0 && size > maxBytesPerMessage {
 			m.Revision = records[n-1].Revision
+			return m, records[n:]
 		}
-		if err := stream.Send(m); err != nil {
-			return err
-		}
-		if records = records[n:]; len(records) == 0 {
-			return nil
-		}
+		m.Events = append(m.Events, r.Message)
 	}
+	return m, nil
 }

@@ -30,6 +30,9 @@ const (
 	maxTraceBytes = 128
 	// maxEventsPerMessage is how many changes one message of a watch carries.
 	maxEventsPerMessage = 500
+	// maxBytesPerMessage is how large it is at most, unless a single change is larger: far below what
+	// a connection carries, or a watch that met larger changes would fail for ever at the same place.
+	maxBytesPerMessage = 4 << 20
 	// minHeartbeatTTL and maxHeartbeatTTL bound how long a heartbeat is good for.
 	minHeartbeatTTL = time.Second
 	maxHeartbeatTTL = time.Minute
@@ -53,8 +56,6 @@ type Server struct {
 	Options
 	rights map[string]right
 	parts  atomic.Pointer[parts]
-	ending context.Context // ends all watches
-	end    context.CancelFunc
 }
 
 // parts are what is there once the database is migrated.
@@ -71,14 +72,8 @@ func New(o Options) *Server {
 	if o.Called == nil {
 		o.Called = func(string, codes.Code, time.Duration) {}
 	}
-	s := &Server{Options: o, rights: rights()}
-	s.ending, s.end = context.WithCancel(context.Background())
-	return s
+	return &Server{Options: o, rights: rights()}
 }
-
-// EndWatches ends all watches, and new ones at once, so that a server that stops does not wait for
-// them. Their callers resume elsewhere.
-func (s *Server) EndWatches() { s.end() }
 
 // Open makes the server answer.
 func (s *Server) Open(st *store.Store, h *hub.Hub) { s.parts.Store(&parts{st, h}) }

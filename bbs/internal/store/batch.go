@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -80,13 +81,18 @@ func (b *batch) dropAbandoned() {
 	b.requests = kept
 }
 
+// abandoned tells whether nobody waits for the answers any more.
+func (b *batch) abandoned() bool {
+	return !slices.ContainsFunc(b.requests, func(r *request) bool { return r.ctx.Err() == nil })
+}
+
 func (b *batch) answerAll(err error) {
 	for _, r := range b.requests {
 		r.answer <- err
 	}
 }
 
-// run tries until an attempt succeeds, is rejected, or was the last one.
+// run tries until an attempt succeeds, is rejected, or was the last one, or nobody waits any more.
 func (b *batch) run(ctx context.Context) error {
 	pause := firstPause
 	for try := 1; ; try++ {
@@ -96,10 +102,10 @@ func (b *batch) run(ctx context.Context) error {
 			return err
 		case !isRetryable(err):
 			return err
-		case try == attempts:
+		case try == attempts, b.abandoned():
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		b.s.Log.Warn("batch is tried again", "error", err, "attempt", try, "calls", len(b.requests))
+		b.s.Log.Debug("batch is tried again", "error", err, "attempt", try, "calls", len(b.requests))
 		t := time.NewTimer(pause)
 		<-t.C
 		pause *= 4
@@ -225,6 +231,7 @@ func isRetryable(err error) bool {
 		"57", // shut down, starting up
 		"53", // too many connections and the like
 		"08", // connection
+		"25", // read-only: the connection leads to what is a standby by now, and is not used again
 		"55": // lock not available
 		return true
 	}

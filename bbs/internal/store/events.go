@@ -23,8 +23,9 @@ type Record struct {
 	Domain     lrp.Domain
 	CellBefore lrp.CellID // the cell that had the instance
 	CellAfter  lrp.CellID // the cell that has it now
-	// Message is the change as it goes over the wire.
+	// Message is the change as it goes over the wire, and Size about how many bytes it is.
 	Message *bbsv1.Event
+	Size    int
 }
 
 // newRecord makes the entry of a change that has no revision yet.
@@ -63,7 +64,9 @@ func (r *Record) stamp(revision uint64) {
 // payload is what the column of that name keeps: the message without what has columns of its own.
 func (r *Record) payload() ([]byte, error) {
 	m := bbsv1.Event{Change: r.Message.Change}
-	return proto.Marshal(&m)
+	payload, err := proto.Marshal(&m)
+	r.Size = len(payload)
+	return payload, err
 }
 
 // Events returns up to limit entries of the log after a revision, in order, and where the log ends.
@@ -84,7 +87,7 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []
 		}
 		r := Record{
 			Process: lrp.ProcessGUID(*process), Domain: lrp.Domain(*domain),
-			CellBefore: lrp.CellID(*cellBefore), CellAfter: lrp.CellID(*cellAfter), Message: &bbsv1.Event{},
+			CellBefore: lrp.CellID(*cellBefore), CellAfter: lrp.CellID(*cellAfter), Message: &bbsv1.Event{}, Size: len(payload),
 		}
 		if err := proto.Unmarshal(payload, r.Message); err != nil {
 			return fmt.Errorf("event %d: %w", *revision, err)
@@ -98,7 +101,7 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []
 		return nil, 0, unavailable("read the log", err)
 	}
 	// There are no gaps, so what follows is there or was pruned.
-	if newest > after && (len(records) == 0 || records[0].Revision != after+1) {
+	if n := len(records); newest > after && (n == 0 || records[n-1].Revision != after+uint64(n)) {
 		return nil, newest, ErrPruned
 	}
 	return records, newest, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -121,37 +122,56 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 	checkReplay(t, s)
 }
 
-// An instance at random, valid or not.
-func anyActual(t *rapid.T, place lrp.Presence) *lrp.Actual {
+// anyValid draws an instance that fits a place of a group, or none.
+func anyValid(t *rapid.T, place lrp.Presence) *lrp.Actual {
 	if !rapid.Bool().Draw(t, "there") {
 		return nil
 	}
 	text := func(name string) string { return rapid.SampledFrom([]string{"", "x"}).Draw(t, name) }
+	states := []lrp.State{lrp.Claimed, lrp.Running}
+	if place == lrp.Ordinary {
+		states = append(states, lrp.Unclaimed, lrp.Crashed)
+	}
 	a := &lrp.Actual{
-		Key: slotKey("p", 0), Presence: place,
-		State:          rapid.SampledFrom([]lrp.State{lrp.Unclaimed, lrp.Claimed, lrp.Running, lrp.Crashed}).Draw(t, "state"),
-		InstanceKey:    lrp.InstanceKey{Instance: lrp.InstanceGUID(text("instance")), Cell: lrp.CellID(text("cell"))},
-		PlacementError: text("placement error"), Retiring: rapid.Bool().Draw(t, "retiring"), Tag: lrp.ModificationTag{Epoch: "e"},
+		Key: slotKey("p", 0), Presence: place, State: rapid.SampledFrom(states).Draw(t, "state"),
+		Since: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), Tag: lrp.ModificationTag{Epoch: "e"},
 	}
-	a.NetInfo = lrp.NetInfo{Address: text("address"), InstanceAddress: text("instance address"), InstanceIPv6Address: text("v6"),
-		Preferred: rapid.SampledFrom([]lrp.PreferredAddress{0, 1, 2}).Draw(t, "preferred")}
-	if rapid.Bool().Draw(t, "ports") {
-		a.NetInfo.Ports = []lrp.PortMapping{{ContainerPort: 1}}
+	switch a.State {
+	case lrp.Unclaimed, lrp.Crashed:
+		a.PlacementError = text("placement error")
+		return a
+	case lrp.Running:
+		a.NetInfo = lrp.NetInfo{Address: "a", InstanceAddress: text("instance address"), InstanceIPv6Address: text("v6")}
 	}
-	if rapid.IntRange(0, 9).Draw(t, "since") > 0 {
-		a.Since = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	}
-	if rapid.Bool().Draw(t, "made plausible") { // or hardly any would be valid
-		switch a.State {
-		case lrp.Unclaimed, lrp.Crashed:
-			a.InstanceKey, a.NetInfo, a.Retiring = lrp.InstanceKey{}, lrp.NetInfo{}, false
-		case lrp.Claimed:
-			a.InstanceKey, a.NetInfo, a.PlacementError = lrp.InstanceKey{Instance: "i", Cell: "c"}, lrp.NetInfo{}, ""
-		case lrp.Running:
-			a.InstanceKey, a.NetInfo.Address, a.PlacementError = lrp.InstanceKey{Instance: "i", Cell: "c"}, "a", ""
-		}
-	}
+	a.InstanceKey, a.Retiring = lrp.InstanceKey{Instance: "i", Cell: "c"}, rapid.Bool().Draw(t, "retiring")
 	return a
+}
+
+// spoil changes one member, which may make an instance invalid: one alone, or a constraint that is
+// missing would hide behind others.
+func spoil(t *rapid.T, a *lrp.Actual) {
+	rapid.SampledFrom([]func(){
+		func() { a.Retiring = !a.Retiring },
+		func() { a.Since = time.Time{} },
+		func() { a.Instance = "" },
+		func() { a.Cell = "" },
+		func() { a.Instance = "i" },
+		func() { a.Cell = "c" },
+		func() { a.PlacementError = "x" },
+		func() { a.NetInfo.Address = "" },
+		func() { a.NetInfo.Address = "a" },
+		func() { a.NetInfo.InstanceAddress = "a" },
+		func() { a.NetInfo.InstanceIPv6Address = "a" },
+		func() { a.NetInfo.Preferred = lrp.PreferHost },
+		func() { a.NetInfo.Ports = []lrp.PortMapping{{ContainerPort: 1}} },
+		func() { a.State = lrp.Unclaimed },
+		func() { a.State = lrp.Claimed },
+		func() { a.State = lrp.Running },
+		func() { a.State = lrp.Crashed },
+		func() {
+			a.State, a.InstanceKey, a.NetInfo, a.PlacementError, a.Retiring = lrp.Unclaimed, lrp.InstanceKey{}, lrp.NetInfo{}, "", false
+		},
+	}).Draw(t, "flaw")()
 }
 
 // The schema accepts exactly the groups that Group.Check accepts.
@@ -161,17 +181,17 @@ func TestConstraintPair(t *testing.T) {
 	ctx := t.Context()
 	valid, invalid := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
-		g := lrp.Group{Ordinary: anyActual(rt, lrp.Ordinary), Evacuating: anyActual(rt, lrp.Evacuating), Suspect: anyActual(rt, lrp.Suspect)}
-		c := make(columns, actualColumns)
-		n := 0
-		for _, a := range []*lrp.Actual{g.Ordinary, g.Evacuating, g.Suspect} {
-			if a != nil {
-				actualRow(c, a)
-				n++
-			}
-		}
-		if n == 0 {
+		g := lrp.Group{Ordinary: anyValid(rt, lrp.Ordinary), Evacuating: anyValid(rt, lrp.Evacuating), Suspect: anyValid(rt, lrp.Suspect)}
+		there := slices.DeleteFunc([]*lrp.Actual{g.Ordinary, g.Evacuating, g.Suspect}, func(a *lrp.Actual) bool { return a == nil })
+		if len(there) == 0 {
 			return
+		}
+		for range rapid.SampledFrom([]int{0, 1, 1, 1, 2}).Draw(rt, "flaws") {
+			spoil(rt, rapid.SampledFrom(there).Draw(rt, "victim"))
+		}
+		c := make(columns, actualColumns)
+		for _, a := range there {
+			actualRow(c, a)
 		}
 		err := pgx.BeginFunc(ctx, s.Pools.Read, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {

@@ -65,6 +65,10 @@ func (o *updateOp) decide(w *world, trace string) error {
 		return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventUpdate, Why: lrp.NotFound}
 	}
 	before := *cur.after
+	// Here, where the record is locked: whether routes fit depends on the ports that it has now.
+	if err := o.update.ValidateFor(before); err != nil {
+		return err
+	}
 	after := o.update.Apply(before)
 	after.Tag = before.Tag
 	if reflect.DeepEqual(before, after) {
@@ -145,13 +149,17 @@ func (o *heartbeatOp) decide(w *world, trace string) error {
 }
 
 // expireOp drops a cell that has been silent for too long, unless it has been heard of meanwhile.
-type expireOp struct{ cell lrp.CellID }
+type expireOp struct {
+	cell    lrp.CellID
+	dropped bool // of the newest decision
+}
 
 func (o *expireOp) needs(s *subjects) { s.cells[o.cell] = true }
 
 func (o *expireOp) decide(w *world, trace string) error {
 	cur := w.cell(o.cell)
-	if cur.after == nil || !cur.overdue || cur.touched {
+	o.dropped = cur.after != nil && cur.overdue && !cur.touched
+	if !o.dropped {
 		return nil
 	}
 	before := cur.after

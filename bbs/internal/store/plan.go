@@ -256,8 +256,5 @@ func decodePresence(b []byte) (cells.Presence, error) {
 // UpsertDomain declares a domain fresh for ttl, in whole seconds; 0: for ever.
 func (s *Store) UpsertDomain(ctx context.Context, d lrp.Domain, ttl time.Duration) error {
 	_, err := s.Pools.Read.Exec(ctx, s.sql["upsert_domain"], string(d), int64(ttl/time.Second))
-	if isRejected(err) {
-		return invalid(err)
-	}
 	return unavailable("declare a domain fresh", err)
 }

@@ -31,11 +31,14 @@ func (s *Store) snapshot(ctx context.Context, queue func(*pgx.Batch)) (uint64, e
 	return revision, nil
 }
 
-// unavailable wraps an error of the database, unless the caller has stopped waiting.
+// unavailable wraps an error of the database, unless the caller has stopped waiting. A value that no
+// column could hold is the caller's mistake.
 func unavailable(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case isRejected(err):
+		return invalid(err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), !isRetryable(err):
 		return fmt.Errorf("%s: %w", what, err)
 	default:
@@ -198,11 +201,8 @@ func (s *Store) Sweep(ctx context.Context, heard time.Duration) (dropped []lrp.C
 	if err != nil {
 		return nil, unavailable("look for silent cells", err)
 	}
-	for _, id := range silent {
-		if err := s.expire(ctx, id); err != nil {
-			return dropped, fmt.Errorf("drop silent cell %s: %w", id, err)
-		}
-		dropped = append(dropped, id)
+	if dropped, err = s.expire(ctx, silent); err != nil {
+		return dropped, err
 	}
 	_, err = s.Pools.Read.Exec(ctx, s.sql["delete_stale_domains"])
 	return dropped, unavailable("forget stale domains", err)

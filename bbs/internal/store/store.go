@@ -69,8 +69,7 @@ type Store struct {
 	sql   map[string]string
 	queue chan *request
 
-	closed    chan struct{} // closed when Run has ended
-	closeOnce sync.Once
+	closed chan struct{} // closed when Run has ended
 }
 
 // request is a call that waits for its answer.
@@ -102,22 +101,15 @@ func New(o Options) (*Store, error) {
 // now is the clock cut to what a timestamptz column keeps.
 func (s *Store) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
 
-// Run writes until ctx ends. Batches in hand are finished; calls that still wait get ErrClosed.
+// Run writes until ctx ends, once. Batches in hand are finished; calls that still wait get ErrClosed.
 func (s *Store) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range Writers {
 		wg.Go(func() { s.write(ctx) })
 	}
 	wg.Wait()
-	s.closeOnce.Do(func() { close(s.closed) })
-	for {
-		select {
-		case r := <-s.queue:
-			r.answer <- ErrClosed
-		default:
-			return ctx.Err()
-		}
-	}
+	close(s.closed) // which answers those that still wait
+	return ctx.Err()
 }
 
 // write drains the queue again and again.
@@ -145,15 +137,30 @@ func (s *Store) write(ctx context.Context) {
 // do queues a call and waits for its answer. A caller that stops waiting does not learn whether its
 // call had an effect.
 func (s *Store) do(ctx context.Context, o op, trace string) error {
-	r := &request{ctx: ctx, op: o, trace: trace, answer: make(chan error, 1)}
-	select {
-	case <-s.closed:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	case s.queue <- r:
+	return s.doAll(ctx, []op{o}, trace)[0]
+}
+
+// doAll is do for many calls at once, in order; each has its own answer.
+func (s *Store) doAll(ctx context.Context, ops []op, trace string) []error {
+	answers := make([]error, len(ops))
+	requests := make([]*request, len(ops))
+	for i, o := range ops {
+		r := &request{ctx: ctx, op: o, trace: trace, answer: make(chan error, 1)}
+		select {
+		case <-s.closed:
+			answers[i] = ErrClosed
+		case <-ctx.Done():
+			answers[i] = ctx.Err()
+		case s.queue <- r:
+			requests[i] = r
+		}
 	}
-	return s.wait(ctx, r)
+	for i, r := range requests {
+		if r != nil {
+			answers[i] = s.wait(ctx, r)
+		}
+	}
+	return answers
 }
 
 func (s *Store) wait(ctx context.Context, r *request) error {
@@ -178,7 +185,7 @@ func (s *Store) Desire(ctx context.Context, d lrp.Desired, trace string) error {
 	return s.do(ctx, &desireOp{desired: d, epoch: newEpoch}, trace)
 }
 
-// Update changes a DesiredLRP and scales it; the caller has validated u.
+// Update changes a DesiredLRP and scales it, if the update is valid for the record.
 func (s *Store) Update(ctx context.Context, p lrp.ProcessGUID, u lrp.Update, trace string) error {
 	return s.do(ctx, &updateOp{process: p, update: u, epoch: newEpoch}, trace)
 }
@@ -202,28 +209,14 @@ func (s *Store) Apply(ctx context.Context, ev lrp.Event, trace string) error {
 
 // ApplyAll is Apply for many events, in order; each has its own answer.
 func (s *Store) ApplyAll(ctx context.Context, evs []lrp.Event, trace string) []error {
-	answers := make([]error, len(evs))
-	requests := make([]*request, len(evs))
+	ops := make([]op, len(evs))
 	for i, ev := range evs {
 		if ev.Epoch == "" {
 			ev.Epoch = newEpoch()
 		}
-		r := &request{ctx: ctx, op: &eventOp{ev: ev}, trace: trace, answer: make(chan error, 1)}
-		select {
-		case <-s.closed:
-			answers[i] = ErrClosed
-		case <-ctx.Done():
-			answers[i] = ctx.Err()
-		case s.queue <- r:
-			requests[i] = r
-		}
+		ops[i] = &eventOp{ev: ev}
 	}
-	for i, r := range requests {
-		if r != nil {
-			answers[i] = s.wait(ctx, r)
-		}
-	}
-	return answers
+	return s.doAll(ctx, ops, trace)
 }
 
 // Heartbeat notes a sign of life of a cell, good for ttl.
@@ -231,9 +224,21 @@ func (s *Store) Heartbeat(ctx context.Context, p cells.Presence, ttl time.Durati
 	return s.do(ctx, &heartbeatOp{presence: p, ttl: ttl}, trace)
 }
 
-// expire drops a cell if it is still silent.
-func (s *Store) expire(ctx context.Context, id lrp.CellID) error {
-	return s.do(ctx, &expireOp{cell: id}, "")
+// expire drops cells that are still silent, and returns those that were.
+func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (dropped []lrp.CellID, err error) {
+	ops := make([]op, len(silent))
+	for i, id := range silent {
+		ops[i] = &expireOp{cell: id}
+	}
+	for i, answer := range s.doAll(ctx, ops, "") {
+		switch {
+		case answer != nil: // and the call may still be in the hands of a writer
+			err = fmt.Errorf("drop silent cell %s: %w", silent[i], answer)
+		case ops[i].(*expireOp).dropped:
+			dropped = append(dropped, silent[i])
+		}
+	}
+	return dropped, err
 }
 
 // newEpoch returns a random epoch.

@@ -26,9 +26,13 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func open(t testing.TB, url string, o Options) *Store {
 	t.Helper()
 	pools, err := OpenPools(context.Background(), url, 8)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	return run(t, pools, o)
+}
+
+// run returns a running store on some connections.
+func run(t testing.TB, pools Pools, o Options) *Store {
+	t.Helper()
 	o.Pools, o.Log = pools, quiet()
 	s, err := New(o)
 	if err != nil {

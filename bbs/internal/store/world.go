@@ -143,7 +143,7 @@ func (d *draft) apply(ev lrp.Event) error {
 	if slot.Process == d.resized {
 		want = d.want
 	}
-	before.Wanted = slot.Index < want.instances
+	before.Wanted, before.Domain = slot.Index < want.instances, want.domain
 	after, crashes, err := lrp.Apply(before, ev, d.w.now)
 	if err != nil {
 		return err // a refusal already says which slot, which event, and why

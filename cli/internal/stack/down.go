@@ -121,8 +121,8 @@ func (s *Stack) stopAll(ctx context.Context) (string, error) {
 
 // stopRows orders processes for their stop; those of one row stop at the same time. Last come who
 // keeps the records and who carries the messages. A part that this version does not know is stopped first.
-func stopRows(running map[string][]process) [][]process {
-	rows := make([][]process, 3)
+func stopRows(running map[string][]livePart) [][]livePart {
+	rows := make([][]livePart, 3)
 	for _, part := range slices.Sorted(maps.Keys(running)) {
 		row := 0
 		switch part {

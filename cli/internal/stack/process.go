@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"muster/internal/process"
 )
 
 // What the environment of a process of a stack says about it.
@@ -34,8 +36,8 @@ const (
 	killTime = 5 * time.Second
 )
 
-// process is a running part of a stack.
-type process struct {
+// livePart is a running part of a stack.
+type livePart struct {
 	PID    int
 	Part   string
 	Digest string
@@ -44,22 +46,18 @@ type process struct {
 
 // find returns the running processes of a stack, by part. It believes only what the kernel says:
 // the environment with which a process was started, and the program it runs now.
-func find(stateDir string) (map[string][]process, error) {
-	entries, err := os.ReadDir("/proc")
+func find(stateDir string) (map[string][]livePart, error) {
+	all, err := process.All()
 	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
+		return nil, err
 	}
-	byPID := map[int]process{}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
+	byPID := map[int]livePart{}
+	for pid := range all {
 		if p, ok := identify(pid, stateDir); ok {
 			byPID[pid] = p
 		}
 	}
-	found := map[string][]process{}
+	found := map[string][]livePart{}
 	for pid, p := range byPID {
 		if _, ok := byPID[parent(pid)]; ok {
 			continue // a child on its way from fork to exec still looks like its parent
@@ -70,10 +68,10 @@ func find(stateDir string) (map[string][]process, error) {
 }
 
 // identify tells whether a process belongs to a stack.
-func identify(pid int, stateDir string) (process, bool) {
+func identify(pid int, stateDir string) (livePart, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
-		return process{}, false // gone, or somebody else's
+		return livePart{}, false // gone, or somebody else's
 	}
 	env := map[string]string{}
 	for _, e := range bytes.Split(text, []byte{0}) {
@@ -81,17 +79,17 @@ func identify(pid int, stateDir string) (process, bool) {
 		env[name] = value
 	}
 	if env[envStack] != stateDir || env[envPart] == "" {
-		return process{}, false
+		return livePart{}, false
 	}
 	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil || strings.TrimSuffix(exe, " (deleted)") != env[envExe] {
-		return process{}, false
+		return livePart{}, false
 	}
 	since, err := startedAt(pid)
 	if err != nil {
-		return process{}, false
+		return livePart{}, false
 	}
-	return process{PID: pid, Part: env[envPart], Digest: env[envDigest], Since: since}, true
+	return livePart{PID: pid, Part: env[envPart], Digest: env[envDigest], Since: since}, true
 }
 
 // statFields returns the fields of /proc/PID/stat from the third on: the second may hold spaces.
@@ -131,55 +129,17 @@ func startedAt(pid int) (time.Time, error) {
 	return time.Now().Add(-age), nil
 }
 
-// stop ends a process and waits until it is gone. It never hits another process: the descriptor is
-// opened first, and only then is looked whose it is.
-func stop(ctx context.Context, p process, stateDir string) error {
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
+// stop ends a process of a stack and waits until it is gone.
+func stop(ctx context.Context, p livePart, stateDir string) error {
+	meant := func() bool {
+		now, ok := identify(p.PID, stateDir)
+		return ok && now.Part == p.Part
 	}
+	err := process.End(ctx, p.PID, meant, process.Step{Signal: unix.SIGTERM, Wait: stopTime}, process.Step{Signal: unix.SIGKILL, Wait: killTime})
 	if err != nil {
-		return fmt.Errorf("open process %d (%s): %w", p.PID, p.Part, err)
+		return fmt.Errorf("stop %s: %w", p.Part, err)
 	}
-	defer unix.Close(fd)
-	if now, ok := identify(p.PID, stateDir); !ok || now.Part != p.Part {
-		return nil
-	}
-	for _, step := range []struct {
-		signal unix.Signal
-		wait   time.Duration
-	}{{unix.SIGTERM, stopTime}, {unix.SIGKILL, killTime}} {
-		if err := unix.PidfdSendSignal(fd, step.signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("stop %s (process %d): %w", p.Part, p.PID, err)
-		}
-		ended, err := awaitEnd(ctx, fd, step.wait)
-		if ended || err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%s (process %d) does not end, not even when killed", p.Part, p.PID)
-}
-
-// awaitEnd waits until the process of a descriptor has ended.
-func awaitEnd(ctx context.Context, fd int, d time.Duration) (bool, error) {
-	deadline := time.Now().Add(d)
-	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return false, nil
-		}
-		// In slices, to notice the end of ctx.
-		slice := min(left, 200*time.Millisecond)
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(slice.Milliseconds())+1)
-		switch {
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return false, err
-		case n > 0:
-			return true, nil
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		}
-	}
+	return nil
 }
 
 // daemonSpec says how to run a part.

@@ -93,7 +93,7 @@ func TestStopLeavesOthersAlone(t *testing.T) {
 	dir := t.TempDir()
 	cmd := run(t, filepath.Join(dir, "other"), "bbs")
 	// A number that went to somebody else in the meantime.
-	if err := stop(t.Context(), process{PID: cmd.Process.Pid, Part: "bbs"}, dir); err != nil {
+	if err := stop(t.Context(), livePart{PID: cmd.Process.Pid, Part: "bbs"}, dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := cmd.Process.Signal(syscall.Signal(0)); err != nil {

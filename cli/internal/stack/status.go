@@ -47,7 +47,7 @@ func Status(ctx context.Context, stateDir string) ([]PartStatus, error) {
 }
 
 // status asks all parts at the same time: one that hangs must not make others look down.
-func (s *Stack) status(ctx context.Context, running map[string][]process) []PartStatus {
+func (s *Stack) status(ctx context.Context, running map[string][]livePart) []PartStatus {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	names := parts()
@@ -61,7 +61,7 @@ func (s *Stack) status(ctx context.Context, running map[string][]process) []Part
 	return list
 }
 
-func (s *Stack) partStatus(ctx context.Context, part string, running []process) PartStatus {
+func (s *Stack) partStatus(ctx context.Context, part string, running []livePart) PartStatus {
 	st := PartStatus{Part: part, Address: s.where(part), Log: s.log(part)}
 	switch len(running) {
 	case 0:

@@ -130,7 +130,7 @@ func TestWhyARunningPartIsReplaced(t *testing.T) {
 		{"before", answers(nil), "new program or settings"},
 		{"now", answers(errors.New("no")), "the old one did not answer"},
 	} {
-		if got := u.whyNot(t.Context(), process{Digest: tc.digest}, "now", tc.spec); got != tc.want {
+		if got := u.whyNot(t.Context(), livePart{Digest: tc.digest}, "now", tc.spec); got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.digest, got, tc.want)
 		}
 	}

@@ -311,7 +311,7 @@ func (u *upper) part(ctx context.Context, part string) error {
 }
 
 // whyNot says why a running process must be replaced; empty: it need not.
-func (u *upper) whyNot(ctx context.Context, p process, digest string, spec daemonSpec) string {
+func (u *upper) whyNot(ctx context.Context, p livePart, digest string, spec daemonSpec) string {
 	if p.Digest != digest {
 		return "new program or settings"
 	}

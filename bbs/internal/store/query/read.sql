@@ -59,10 +59,16 @@ from sequencer s
 left join lateral (select * from events where revision > $1 and revision <= $1::bigint + $2::bigint order by revision) e on true
 order by e.revision
 
--- Cuts the log by age and by count, and never the newest entry.
+-- Cuts the log by age and by count, and never the newest entry. It cuts off a beginning and leaves no
+-- hole: by age up to the first entry that is young enough, although an older one may follow, because
+-- entries get their times before their revisions, and by the clocks of several replicas.
 -- name: prune_events
+with portion as (
+	select revision, committed_at >= now() - $1::bigint * interval '1 millisecond' as young
+	from events where revision < (select min(revision) + $3::bigint from events)
+)
 delete from events
 where revision < (select revision from sequencer)
-	and (committed_at < now() - $1::bigint * interval '1 millisecond'
-		or revision <= (select revision from sequencer) - $2::bigint)
-	and revision < (select min(revision) + $3::bigint from events)
+	and revision <= (select max(revision) from portion)
+	and (revision <= (select revision from sequencer) - $2::bigint
+		or revision < coalesce((select min(revision) from portion where young), (select max(revision) + 1 from portion)))

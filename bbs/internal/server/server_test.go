@@ -1,0 +1,124 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"muster/bbs/internal/hub"
+	"muster/bbs/internal/store"
+	"muster/bbs/internal/wire"
+	"muster/bbs/lrp"
+	"muster/cells"
+	bbsv1 "muster/proto/bbs/v1"
+)
+
+// What a caller is told of each error, also when it comes wrapped. Written down a second time on
+// purpose: clients decide by these codes whether to list again, to resume or to give up.
+func TestStatusOfErrors(t *testing.T) {
+	t.Parallel()
+	s := New(Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	for _, tc := range []struct {
+		err  error
+		want codes.Code
+	}{
+		{nil, codes.OK},
+		{store.ErrUnavailable, codes.Unavailable},
+		{store.ErrClosed, codes.Unavailable},
+		{hub.ErrClosed, codes.Unavailable},
+		{hub.ErrPruned, codes.OutOfRange},
+		{hub.ErrFuture, codes.InvalidArgument},
+		{hub.ErrSlow, codes.ResourceExhausted},
+		{&lrp.Refusal{Why: lrp.Exists}, codes.AlreadyExists},
+		{missing("domain", "name it"), codes.InvalidArgument},
+		{context.DeadlineExceeded, codes.Unavailable}, // ours: the caller still waits
+		{context.Canceled, codes.Unavailable},
+		{status.Error(codes.PermissionDenied, "no"), codes.PermissionDenied},
+		{errors.New("a surprise"), codes.Internal},
+	} {
+		err := tc.err
+		if err != nil && status.Code(err) == codes.Unknown {
+			err = fmt.Errorf("while at it: %w", err)
+		}
+		if got := status.Code(s.status(t.Context(), "m", err)); got != tc.want {
+			t.Errorf("%v becomes %v, want %v", tc.err, got, tc.want)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
+	defer cancel()
+	if got := status.Code(s.status(ctx, "m", errors.New("interrupted"))); got != codes.DeadlineExceeded {
+		t.Errorf("past the deadline of the caller: %v, want %v", got, codes.DeadlineExceeded)
+	}
+}
+
+// Changes travel in messages of bounded number and size, and each message names a revision from which
+// a watch resumes without loss.
+func TestMessagesOfAWatch(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		count, size int
+		want        []int // changes in each message
+	}{
+		"a bookmark":                   {0, 0, []int{0}},
+		"a few":                        {3, 10, []int{3}},
+		"as many as fit":               {maxEventsPerMessage, 1, []int{maxEventsPerMessage}},
+		"one more":                     {maxEventsPerMessage + 1, 1, []int{maxEventsPerMessage, 1}},
+		"large ones":                   {5, maxBytesPerMessage / 2, []int{2, 2, 1}},
+		"each larger than the message": {2, maxBytesPerMessage + 1, []int{1, 1}},
+	} {
+		var records []*store.Record
+		for i := range tc.count {
+			records = append(records, &store.Record{Revision: uint64(10 + i), Size: tc.size, Message: &bbsv1.Event{}})
+		}
+		const upTo = 2000
+		var got []int
+		sent := 0
+		for more := true; more; more = len(records) > 0 {
+			var m *bbsv1.WatchResponse
+			m, records = message(records, upTo)
+			got, sent = append(got, len(m.Events)), sent+len(m.Events)
+			want := uint64(upTo)
+			if sent < tc.count {
+				want = uint64(10 + sent - 1)
+			}
+			if m.Revision != want {
+				t.Errorf("%s: after %d changes the message names revision %d, want %d", name, sent, m.Revision, want)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(tc.want) {
+			t.Errorf("%s: messages of %v changes, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// A heartbeat must be good for long enough to be repeated, and not for so long that nobody misses it.
+func TestHeartbeatBounds(t *testing.T) {
+	t.Parallel()
+	s := New(Options{})
+	for _, ttl := range []time.Duration{-time.Second, 0, minHeartbeatTTL - time.Millisecond, maxHeartbeatTTL + time.Millisecond} {
+		_, err := s.Heartbeat(t.Context(), &bbsv1.HeartbeatRequest{Presence: wire.EncodePresence(cells.Presence{Cell: "c"}), TtlMs: ttl.Milliseconds()})
+		var inv *lrp.Invalid
+		if !errors.As(err, &inv) || inv.Fields[0].Field != "ttl_ms" {
+			t.Errorf("good for %v: %v, want an error that names ttl_ms", ttl, err)
+		}
+	}
+}
+
+func TestTraceIDIsBounded(t *testing.T) {
+	t.Parallel()
+	long := make([]byte, maxTraceBytes+1)
+	for given, want := range map[string]int{"": 0, "abc": 3, string(long): maxTraceBytes} {
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(traceKey, given))
+		if got := traceID(ctx); len(got) != want {
+			t.Errorf("a request id of %d bytes became one of %d, want %d", len(given), len(got), want)
+		}
+	}
+}

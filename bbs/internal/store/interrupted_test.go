@@ -1,0 +1,116 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"muster/internal/pgtest"
+)
+
+// What happens to the next transaction on a connection.
+const (
+	nothing    int32 = iota
+	loseAnswer       // it commits, but the connection breaks before that is known
+	loseWrites       // the connection breaks before it is sent
+)
+
+var errBroken = errors.New("the connection is broken on purpose")
+
+// brokenConn is a connection to PostgreSQL that breaks when told to.
+type brokenConn struct {
+	net.Conn
+	next *atomic.Int32
+}
+
+func (c *brokenConn) Write(p []byte) (int, error) {
+	if c.next.CompareAndSwap(loseWrites, nothing) {
+		c.Conn.Close()
+		return 0, errBroken
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *brokenConn) Read(p []byte) (int, error) {
+	if c.next.Load() != loseAnswer {
+		return c.Conn.Read(p)
+	}
+	var answer []byte
+	for !bytes.Contains(answer, []byte("COMMIT\x00")) {
+		n, err := c.Conn.Read(p)
+		if err != nil {
+			return 0, err
+		}
+		answer = append(answer, p[:n]...)
+	}
+	c.next.Store(nothing)
+	c.Conn.Close()
+	return 0, io.ErrUnexpectedEOF
+}
+
+// hookedOp is a call that tells when it has been decided for the first time.
+type hookedOp struct {
+	op
+	once    sync.Once
+	decided func()
+}
+
+func (o *hookedOp) decide(w *world, trace string) error {
+	o.once.Do(o.decided)
+	return o.op.decide(w, trace)
+}
+
+// A call whose commit was interrupted has its effect once, whether the commit took place or not, and
+// its caller is told the truth. Watches learn of it.
+func TestInterruptedCommit(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]int32{"it took place": loseAnswer, "it did not": loseWrites} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var next atomic.Int32
+			url := pgtest.Database(t, Migrate)
+			var told atomic.Int32
+			s := openWith(t, url, &next, Options{Published: func([]Record) { told.Add(1) }})
+			must(t, s.Desire(t.Context(), app("first", 1), "")) // the statements are known to the connection now
+			o := &hookedOp{op: &desireOp{desired: app("p", 1), epoch: newEpoch}, decided: func() { next.Store(fault) }}
+			if err := s.do(t.Context(), o, ""); err != nil {
+				t.Errorf("the caller was told %v", err)
+			}
+			if next.Load() != nothing {
+				t.Fatal("the connection did not break")
+			}
+			if n := len(history(t, s)); n != 4 {
+				t.Errorf("the log has %d entries, want 2 for each process", n)
+			}
+			if told.Load() != 2 {
+				t.Errorf("the watches were told %d times, want twice", told.Load())
+			}
+			checkReplay(t, s)
+		})
+	}
+}
+
+// openWith is open with one connection for writing, which breaks when told to.
+func openWith(t *testing.T, url string, next *atomic.Int32, o Options) *Store {
+	t.Helper()
+	pools, err := OpenPools(t.Context(), url, 4)
+	must(t, err)
+	pc := pools.Write.Config()
+	pools.Write.Close()
+	pc.MaxConns = 1
+	pc.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, network, address)
+		return &brokenConn{conn, next}, err
+	}
+	pools.Write, err = pgxpool.NewWithConfig(t.Context(), pc)
+	must(t, err)
+	return run(t, pools, o)
+}

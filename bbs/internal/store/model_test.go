@@ -1,0 +1,279 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"muster/bbs/lrp"
+	"muster/internal/pgtest"
+)
+
+// model is what the store is to be: the rules of bbs/lrp over two maps.
+type model struct {
+	now     time.Time
+	desired map[lrp.ProcessGUID]lrp.Desired
+	groups  map[lrp.Slot]lrp.Group
+	changes uint64 // how many entries the log should have
+}
+
+// apply runs the rules for one event of a slot.
+func (m *model) apply(ev lrp.Event) error {
+	slot := ev.Key.Slot
+	d := m.desired[slot.Process]
+	g := m.groups[slot]
+	g.Wanted, g.Domain = slot.Index < d.Instances, d.Domain
+	ev.Epoch = newEpoch()
+	after, crashes, err := lrp.Apply(g, ev, m.now)
+	if err != nil {
+		return err
+	}
+	m.groups[slot] = after
+	m.changes += uint64(len(crashes) + len(lrp.Diff(g, after)))
+	return nil
+}
+
+// put stores a DesiredLRP, or none, and makes the slots fit.
+func (m *model) put(p lrp.ProcessGUID, domain lrp.Domain, d *lrp.Desired) error {
+	m.changes++
+	wanted := int32(0)
+	delete(m.desired, p)
+	if d != nil {
+		m.desired[p], wanted = *d, d.Instances
+	}
+	var existing []int32
+	for slot, g := range m.groups {
+		if slot.Process == p && g.Ordinary != nil {
+			existing = append(existing, slot.Index)
+		}
+	}
+	for _, ev := range lrp.Resize(p, domain, existing, wanted) {
+		if err := m.apply(ev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decide is what the store should answer to a call.
+func (m *model) decide(o op) error {
+	switch o := o.(type) {
+	case *desireOp:
+		p := o.desired.Process
+		if _, there := m.desired[p]; there {
+			return &lrp.Refusal{Slot: lrp.Slot{Process: p}, Event: eventDesire, Why: lrp.Exists}
+		}
+		d := o.desired
+		d.RunInfo.CreatedAt = m.now
+		return m.put(p, d.Domain, &d)
+	case *updateOp:
+		d, there := m.desired[o.process]
+		if !there {
+			return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventUpdate, Why: lrp.NotFound}
+		}
+		if err := o.update.ValidateFor(d); err != nil {
+			return err
+		}
+		after := o.update.Apply(d)
+		if cmp.Equal(d, after, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(lrp.Desired{}, "Tag")) {
+			return nil
+		}
+		return m.put(o.process, d.Domain, &after)
+	case *deleteOp:
+		d, there := m.desired[o.process]
+		if !there {
+			return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventDelete, Why: lrp.NotFound}
+		}
+		return m.put(o.process, d.Domain, nil)
+	case *eventOp:
+		return m.apply(o.ev)
+	}
+	panic(fmt.Sprintf("no such call: %T", o))
+}
+
+// anyCall draws a call about few processes, slots and instances, so that calls meet.
+func anyCall(t *rapid.T) op {
+	pick := func(name string, of ...string) string { return rapid.SampledFrom(of).Draw(t, name) }
+	process := pick("process", "p", "p", "p", "q")
+	domain := lrp.Domain(pick("domain", "d", "d", "e"))
+	instances := rapid.Int32Range(0, 3).Draw(t, "instances")
+	switch pick("call", "desire", "update", "remove", "event", "event", "event", "event", "event", "event") {
+	case "desire":
+		d := app(process, instances)
+		d.Domain, d.RunInfo.Ports = domain, []uint32{8080}
+		return &desireOp{desired: d, epoch: newEpoch}
+	case "update":
+		return &updateOp{process: lrp.ProcessGUID(process), update: anyUpdate(t, instances), epoch: newEpoch}
+	case "remove":
+		return &deleteOp{process: lrp.ProcessGUID(process), epoch: newEpoch}
+	}
+	name := rapid.SampledFrom(lrp.EventNames()).Draw(t, "event")
+	key := slotKey(process, rapid.SampledFrom([]int32{0, 0, 0, 1, 2, 3}).Draw(t, "index"))
+	key.Domain = domain
+	ev := lrp.Event{Name: name, Key: key, Epoch: newEpoch(), Reason: pick("reason", "a", "b")}
+	if pick("by", "somebody", "somebody", "somebody", "nobody") == "somebody" {
+		ev.By = lrp.InstanceKey{Instance: lrp.InstanceGUID(pick("instance", "i", "i", "i", "j")), Cell: lrp.CellID(pick("cell", "c1", "c1", "c1", "c2"))}
+	}
+	if name == lrp.Start {
+		ev.NetInfo = lrp.NetInfo{Address: pick("address", "10.0.0.1", "10.0.0.2"), Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 61001}}}
+		ev.InternalRoutes, ev.MetricTags = []string{"a.internal"}, map[string]string{"k": pick("tag", "v", "w")}
+		ev.Routable = rapid.Bool().Draw(t, "routable")
+	}
+	return &eventOp{ev: ev}
+}
+
+func anyUpdate(t *rapid.T, instances int32) lrp.Update {
+	var u lrp.Update
+	if rapid.Bool().Draw(t, "scales") {
+		u.Instances = &instances
+	}
+	if rapid.Bool().Draw(t, "annotates") {
+		text := rapid.SampledFrom([]string{"", "a"}).Draw(t, "annotation")
+		u.Annotation = &text
+	}
+	if rapid.Bool().Draw(t, "routes") {
+		u.Routes = rapid.SampledFrom([]map[string][]byte{
+			{}, {"other": []byte("x")}, {"cf-router": []byte(`[{"hostnames":["b.example"],"port":8080}]`)},
+			{"cf-router": []byte(`[{"hostnames":["b.example"],"port":9999}]`)}, // a port that is not open
+		}).Draw(t, "new routes")
+	}
+	if rapid.Bool().Draw(t, "credentials") {
+		name, password := "u", rapid.SampledFrom([]string{"x", "y"}).Draw(t, "password")
+		u.ImageUsername, u.ImagePassword = &name, &password
+	}
+	return u
+}
+
+// rewind empties a database as if it were new, but for records of instances that no call makes yet:
+// suspect and evacuating ones.
+func (m *model) rewind(t *rapid.T, s *Store) {
+	ctx := context.Background()
+	for _, sql := range []string{"truncate desired_lrps, actual_lrps, events", "update sequencer set revision = 0"} {
+		if _, err := s.Pools.Read.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := make(columns, actualColumns)
+	for i, cell := range []lrp.CellID{"c1", "c2"} {
+		if !rapid.Bool().Draw(t, "with an odd one") {
+			continue
+		}
+		a := lrp.Actual{
+			Key: slotKey("p", int32(i)), InstanceKey: lrp.InstanceKey{Instance: "j", Cell: cell}, State: lrp.Claimed,
+			Presence: rapid.SampledFrom([]lrp.Presence{lrp.Suspect, lrp.Evacuating}).Draw(t, "presence"),
+			Since:    m.now, Tag: lrp.ModificationTag{Epoch: newEpoch()},
+		}
+		actualRow(c, &a)
+		g := lrp.Group{Suspect: &a}
+		if a.Presence == lrp.Evacuating {
+			g = lrp.Group{Evacuating: &a}
+		}
+		m.groups[a.Slot] = g
+	}
+	if c[0] != nil {
+		if _, err := s.Pools.Read.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// compare fails unless the tables hold what the model holds. Epochs are random.
+func (m *model) compare(t *rapid.T, s *Store) {
+	ctx := context.Background()
+	all, err := s.Everything(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, _, err := s.Desired(ctx, DesiredFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	desired, actuals, wanted := map[lrp.ProcessGUID]lrp.Desired{}, map[instance]lrp.Actual{}, map[instance]lrp.Actual{}
+	for _, d := range whole {
+		desired[d.Process] = d
+	}
+	for _, a := range all.Actuals {
+		actuals[of(a)] = a
+	}
+	for _, g := range m.groups {
+		for _, a := range []*lrp.Actual{g.Ordinary, g.Evacuating, g.Suspect} {
+			if a != nil {
+				wanted[of(*a)] = *a
+			}
+		}
+	}
+	ignore := cmpopts.IgnoreFields(lrp.ModificationTag{}, "Epoch")
+	if diff := cmp.Diff(m.desired, desired, cmpopts.EquateEmpty(), ignore); diff != "" {
+		t.Fatalf("desired (-model +store):\n%s", diff)
+	}
+	if diff := cmp.Diff(wanted, actuals, cmpopts.EquateEmpty(), ignore); diff != "" {
+		t.Fatalf("actual (-model +store):\n%s", diff)
+	}
+	if all.Revision != m.changes {
+		t.Fatalf("the log has %d entries, want %d: one for each change and crash", all.Revision, m.changes)
+	}
+}
+
+// Over random histories of calls, in batches of random size, the store answers and becomes what the
+// rules of bbs/lrp say, and what changes nothing writes nothing.
+func TestStoreIsTheRules(t *testing.T) {
+	t.Parallel()
+	m := &model{}
+	s := open(t, pgtest.Database(t, Migrate), Options{Now: func() time.Time { return m.now }})
+	accepted, refused, invalid := 0, 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		*m = model{now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), desired: map[lrp.ProcessGUID]lrp.Desired{}, groups: map[lrp.Slot]lrp.Group{}}
+		m.rewind(rt, s)
+		for batch := range rapid.IntRange(1, 12).Draw(rt, "batches") {
+			m.now = m.now.Add(rapid.SampledFrom([]time.Duration{0, time.Second, time.Minute, 10 * time.Minute}).Draw(rt, "later"))
+			var requests []*request
+			var want []error
+			for n := range rapid.IntRange(1, 6).Draw(rt, "calls") {
+				o := anyCall(rt)
+				if batch == 0 && n == 0 { // or most calls would be refused
+					o = &desireOp{desired: app("p", 3), epoch: newEpoch}
+				}
+				before := model{desired: maps.Clone(m.desired), groups: maps.Clone(m.groups), now: m.now, changes: m.changes}
+				err := m.decide(o)
+				if err != nil {
+					*m = before
+				}
+				want = append(want, err)
+				requests = append(requests, &request{ctx: context.Background(), op: o, answer: make(chan error, 1)})
+			}
+			s.commit(context.Background(), requests)
+			for i, r := range requests {
+				got := <-r.answer
+				if !sameText(want[i], got) {
+					rt.Fatalf("call %d, %T %+v: the store says %v, the rules %v", i, r.op, r.op, got, want[i])
+				}
+				var inv *lrp.Invalid
+				switch {
+				case got == nil:
+					accepted++
+				case errors.As(got, &inv):
+					invalid++
+				default:
+					refused++
+				}
+			}
+			m.compare(rt, s)
+		}
+	})
+	t.Logf("%d calls accepted, %d refused, %d invalid", accepted, refused, invalid)
+	if accepted == 0 || refused == 0 || invalid == 0 {
+		t.Error("the generator is lopsided")
+	}
+}
+
+// sameText compares errors that are data by all they say.
+func sameText(a, b error) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Error() == b.Error()
+}

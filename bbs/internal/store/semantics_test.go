@@ -1,0 +1,214 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"muster/bbs/lrp"
+	"muster/internal/pgtest"
+)
+
+// state returns the ordinary instance of a slot.
+func state(t *testing.T, s *Store, process string, index int32) lrp.Actual {
+	t.Helper()
+	list, _, err := s.Actuals(t.Context(), ActualFilter{Process: lrp.ProcessGUID(process), Index: &index})
+	must(t, err)
+	if len(list) != 1 {
+		t.Fatalf("slot %s/%d has %d records, want one", process, index, len(list))
+	}
+	return list[0]
+}
+
+// A process that was removed and is desired again in another domain gets records of that domain, also
+// where an instance from before had to stop first.
+func TestNewRecordsAreOfTheNewDomain(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	by := lrp.InstanceKey{Instance: "i", Cell: "c"}
+	must(t, s.Desire(ctx, app("p", 1), ""))
+	must(t, s.Apply(ctx, claim("p", 0, by), ""))
+	must(t, s.RemoveDesired(ctx, "p", ""))
+	elsewhere := app("p", 1)
+	elsewhere.Domain = "elsewhere"
+	must(t, s.Desire(ctx, elsewhere, ""))
+	if a := state(t, s, "p", 0); a.Domain != "d" || !a.Retiring {
+		t.Fatalf("the old instance became %+v, want it to stop where it was", a)
+	}
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: slotKey("p", 0), By: by}, ""))
+	if a := state(t, s, "p", 0); a.Domain != "elsewhere" || a.State != lrp.Unclaimed {
+		t.Errorf("the new record is %+v, want it UNCLAIMED in the new domain", a)
+	}
+	checkReplay(t, s)
+}
+
+// Many desire the same process on two replicas: one wins, all others learn that it exists.
+func TestOneDesireWins(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t, Migrate)
+	replicas := []*Store{open(t, url, Options{}), open(t, url, Options{})}
+	const callers, rounds = 16, 10
+	for round := range rounds {
+		answers := make([]error, callers)
+		var wg sync.WaitGroup
+		for c := range callers {
+			wg.Go(func() {
+				d := app(fmt.Sprint("p", round), 2)
+				d.Annotation = fmt.Sprint(c)
+				answers[c] = replicas[c%2].Desire(t.Context(), d, "")
+			})
+		}
+		wg.Wait()
+		winner, winners := 0, 0
+		for c, err := range answers {
+			var refusal *lrp.Refusal
+			switch {
+			case err == nil:
+				winner = c
+				winners++
+			case !errors.As(err, &refusal) || refusal.Why != lrp.Exists:
+				t.Errorf("caller %d: %v, want success or %s", c, err, lrp.Exists)
+			}
+		}
+		list, _, err := replicas[0].Desired(t.Context(), DesiredFilter{Processes: []lrp.ProcessGUID{lrp.ProcessGUID(fmt.Sprint("p", round))}})
+		must(t, err)
+		if winners != 1 || len(list) != 1 || list[0].Annotation != fmt.Sprint(winner) {
+			t.Errorf("%d callers succeeded, the last is %d, and stored is %+v; want one, and its record", winners, winner, list)
+		}
+	}
+	checkReplay(t, replicas[0])
+}
+
+// A route to a port that the record does not open is refused where the record is locked, and nothing
+// of the update is kept.
+func TestUpdateMustFitTheRecord(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	d := app("p", 1)
+	d.RunInfo.Ports = []uint32{8080}
+	must(t, s.Desire(t.Context(), d, ""))
+	three := int32(3)
+	u := lrp.Update{Instances: &three, Routes: map[string][]byte{"cf-router": []byte(`[{"hostnames":["a.example"],"port":9090}]`)}}
+	must(t, u.Validate()) // alone it looks fine
+	var inv *lrp.Invalid
+	if err := s.Update(t.Context(), "p", u, ""); !errors.As(err, &inv) || inv.Fields[0].Field != "routes" {
+		t.Errorf("update: %v, want an error that names routes", err)
+	}
+	if _, revision, err := s.Actuals(t.Context(), ActualFilter{}); err != nil || revision != 2 {
+		t.Errorf("revision %d (%v) after the refused update, want nothing written", revision, err)
+	}
+}
+
+// An instance that crashed too often waits for its back-off, to the microsecond.
+func TestRestartWaitsForBackOff(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 0, 0, 0, 999, time.UTC)
+	s := open(t, pgtest.Database(t, Migrate), Options{Now: func() time.Time { return now }})
+	ctx := t.Context()
+	must(t, s.Desire(ctx, app("p", 1), ""))
+	by := lrp.InstanceKey{Instance: "i", Cell: "c"}
+	for range lrp.ImmediateRestarts + 1 {
+		must(t, s.Apply(ctx, claim("p", 0, by), ""))
+		must(t, s.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: slotKey("p", 0), By: by, Reason: "r"}, ""))
+	}
+	crashed := state(t, s, "p", 0)
+	due, ok := lrp.RestartAt(crashed)
+	if crashed.State != lrp.Crashed || !ok {
+		t.Fatalf("after %d crashes: %+v", lrp.ImmediateRestarts+1, crashed)
+	}
+	now = due.Add(-time.Microsecond)
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, ""))
+	if got := state(t, s, "p", 0); got.State != lrp.Crashed {
+		t.Errorf("before its time it became %s", got.State)
+	}
+	now = due
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, ""))
+	if got := state(t, s, "p", 0); got.State != lrp.Unclaimed || got.CrashCount != lrp.ImmediateRestarts+1 {
+		t.Errorf("in time it became %+v, want UNCLAIMED with its crashes", got)
+	}
+}
+
+// What no column can hold is the caller's mistake, wherever it is used.
+func TestNotStorableIsInvalid(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	const nul = "a\x00b"
+	for name, call := range map[string]func() error{
+		"remove desired": func() error { return s.RemoveDesired(ctx, nul, "") },
+		"declare fresh":  func() error { return s.UpsertDomain(ctx, nul, 0) },
+		"list desired":   func() error { _, _, err := s.Desired(ctx, DesiredFilter{Domain: nul}); return err },
+		"list actual":    func() error { _, _, err := s.Actuals(ctx, ActualFilter{Cell: nul}); return err },
+		"one process":    func() error { _, _, err := s.DesiredWithActuals(ctx, nul); return err },
+	} {
+		var inv *lrp.Invalid
+		if err := call(); !errors.As(err, &inv) {
+			t.Errorf("%s: %v, want an invalid request", name, err)
+		}
+	}
+}
+
+// The log is cut by count and by age, never to nothing; what was cut off cannot be resumed from.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	for i := range 10 {
+		must(t, s.Desire(ctx, app(fmt.Sprint("p", i), 0), ""))
+	}
+	prune := func(age time.Duration, count, want int64) {
+		t.Helper()
+		if n, err := s.Prune(ctx, age, count); err != nil || n != want {
+			t.Errorf("pruned %d (%v), want %d", n, err, want)
+		}
+	}
+	prune(time.Hour, 10, 0)
+	tag, err := s.Pools.Read.Exec(ctx, s.sql["prune_events"], int64(0), int64(1), int64(2))
+	if err != nil || tag.RowsAffected() != 2 {
+		t.Errorf("a portion of 2 was %d (%v)", tag.RowsAffected(), err)
+	}
+	prune(time.Hour, 6, 2)
+	if _, _, err := s.Events(ctx, 3, 100); !errors.Is(err, ErrPruned) {
+		t.Errorf("after revision 3: %v, want %v", err, ErrPruned)
+	}
+	records, newest, err := s.Events(ctx, 4, 100)
+	if err != nil || len(records) != 6 || newest != 10 {
+		t.Errorf("after revision 4: %d entries up to %d (%v), want 6 up to 10", len(records), newest, err)
+	}
+	if _, err := s.Pools.Read.Exec(ctx, "update events set committed_at = now() - interval '2 hours' where revision <> 8"); err != nil {
+		t.Fatal(err)
+	}
+	prune(time.Hour, 1000, 3) // but not 9, which is old too: the log must have no hole
+	if records, _, err := s.Events(ctx, 7, 100); err != nil || len(records) != 3 {
+		t.Errorf("after revision 7: %d entries (%v), want 3", len(records), err)
+	}
+	prune(time.Hour, 1, 2)
+	prune(time.Hour, 1, 0) // the newest stays, however old
+	records, newest, err = s.Events(ctx, 9, 100)
+	if err != nil || len(records) != 1 || newest != 10 {
+		t.Errorf("after revision 9: %d entries up to %d (%v), want the newest one", len(records), newest, err)
+	}
+	if records, newest, err = s.Events(ctx, 10, 100); err != nil || len(records) != 0 || newest != 10 {
+		t.Errorf("at the end: %d entries up to %d (%v), want none", len(records), newest, err)
+	}
+}
+
+// However it came about, a log with a hole is not handed out as if nothing were missing.
+func TestHoleIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	for i := range 5 {
+		must(t, s.Desire(t.Context(), app(fmt.Sprint("p", i), 0), ""))
+	}
+	if _, err := s.Pools.Read.Exec(t.Context(), "delete from events where revision = 3"); err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[uint64]error{0: ErrPruned, 1: ErrPruned, 2: ErrPruned, 3: nil} {
+		if _, _, err := s.Events(t.Context(), after, 100); !errors.Is(err, want) {
+			t.Errorf("after revision %d: %v, want %v", after, err, want)
+		}
+	}
+}

@@ -26,7 +26,7 @@ const (
 	// probePool bounds the health checks that are under way on the cell.
 	probePool = 64
 	// pingEvery is the time between looks whether the engine answers; pingTimeout bounds one.
-	pingEvery   = 5 * time.Second
+	pingEvery   = time.Second
 	pingTimeout = 5 * time.Second
 )
 
@@ -73,7 +73,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 		return err
 	}
 	grpcServer := daemon.NewGRPCServer(serverTLS, server.Options()...)
-	server.New(cell, eng, log).Register(grpcServer.Server)
+	server.New(cell).Register(grpcServer.Server)
 
 	var g daemon.Group
 	g.Add("debug listener", daemon.Debug(cfg.DebugAddress, registry, func() error { return healthy(cell) }))
@@ -109,11 +109,16 @@ func openEngine(cfg *Config, log *slog.Logger) (engine.Engine, func(context.Cont
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return e, e.Run, func() {
+	closeEngine := func() {
 		if err := e.Close(); err != nil {
 			log.Warn("container engine not closed", "error", err)
 		}
-	}, nil
+	}
+	if err := e.Own(); err != nil {
+		closeEngine()
+		return nil, nil, nil, err
+	}
+	return e, e.Run, closeEngine, nil
 }
 
 // cell returns the configuration of the instances' part.
@@ -202,14 +207,16 @@ func watchEngine(ctx context.Context, eng engine.Engine, cell *runner.Cell, log 
 			return ctx.Err()
 		}
 		switch {
-		case err != nil:
-			cell.SetUnhealthy(fmt.Sprintf("the container engine does not answer: %v", err))
+		case err == nil:
+			cell.EngineAnswers() // also when somebody else has found it away meanwhile
+			if !well {
+				log.Info("the container engine answers again")
+			}
+		default:
+			cell.EngineAway(err)
 			if well {
 				log.Error("the container engine does not answer", "error", err)
 			}
-		case !well:
-			cell.SetUnhealthy("")
-			log.Info("the container engine answers again")
 		}
 		well = err == nil
 	}

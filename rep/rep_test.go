@@ -41,13 +41,14 @@ func TestLifeOfAnInstance(t *testing.T) {
 	if a.Cell != "z1" || a.Instance == "" || !a.Routable || a.AvailabilityZone != "zone-1" || a.MetricTags["at"] != "0" {
 		t.Errorf("record %+v", a)
 	}
+	host := a.NetInfo.Ports[0].HostPort // of the range, but a random one
 	if diff := cmp.Diff(lrp.NetInfo{
 		Address: "192.0.2.7", InstanceAddress: "10.0.0.1", Preferred: lrp.PreferHost,
-		Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 61001}},
-	}, a.NetInfo); diff != "" {
-		t.Error(diff)
+		Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: host}},
+	}, a.NetInfo); diff != "" || host < 61001 || host > 65534 {
+		t.Error(host, diff)
 	}
-	if env := w.app.proc(string(a.Instance)).env; !slices.Contains(env, "CF_INSTANCE_ADDR=192.0.2.7:61001") {
+	if env := w.app.proc(string(a.Instance)).env; !slices.Contains(env, fmt.Sprintf("CF_INSTANCE_ADDR=192.0.2.7:%d", host)) {
 		t.Errorf("environment %q", env)
 	}
 	s := c.untilState("running", func(s cells.State) bool {

@@ -1,8 +1,17 @@
 package containerd
 
 import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestConfigurationTellsAllProblemsAtOnce(t *testing.T) {
@@ -26,5 +35,74 @@ func TestConfigurationTellsAllProblemsAtOnce(t *testing.T) {
 	good.Namespace, good.StateDir, good.CgroupParent, good.Bridge, good.Subnet = "muster-cell-1", "/var/lib/x", "/muster/cell-1", "muster1", "10.254.1.0/24"
 	if err := good.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Two engines for one state directory: the second is told so, until the first is closed.
+func TestOneOwner(t *testing.T) {
+	t.Parallel()
+	cfg := Defaults()
+	cfg.Namespace, cfg.StateDir, cfg.CgroupParent, cfg.Bridge, cfg.Subnet = "muster-cell-1", t.TempDir(), "/muster/cell-1", "muster1", "10.254.1.0/24"
+	first, err := New(cfg)
+	check(t, err)
+	check(t, first.Own())
+	second, err := New(cfg)
+	check(t, err)
+	if err := second.Own(); err == nil || !strings.Contains(err.Error(), cfg.StateDir) || !strings.Contains(err.Error(), "state_dir of its own") {
+		t.Errorf("got %v", err)
+	}
+	check(t, first.Close())
+	check(t, second.Own())
+	check(t, second.Close())
+}
+
+// A plugin that a killed caller left at work is waited for, once; our own are not.
+func TestStrayPluginsAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	cfg := Defaults()
+	cfg.StateDir = t.TempDir()
+	n := newNetwork(cfg)
+	env := append(os.Environ(), "CNI_NETNS="+n.paths.netns("x"))
+	ours := exec.Command("sleep", "1000")
+	ours.Env = env
+	check(t, ours.Start())
+	t.Cleanup(func() { _, _ = ours.Process.Kill(), ours.Wait() })
+	shell := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!") // what it starts is nobody's child when it ends
+	shell.Env = env
+	text, err := shell.Output()
+	check(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	check(t, err)
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+
+	short, cancel := context.WithTimeout(t.Context(), 3*strayPause)
+	defer cancel()
+	if err := n.settle(short); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), strconv.Itoa(pid)) {
+		t.Errorf("got %v, want one that names process %d", err, pid)
+	}
+	settled := make(chan error, 1)
+	go func() { settled <- n.settle(t.Context()) }()
+	check(t, syscall.Kill(pid, syscall.SIGKILL))
+	check(t, <-settled)
+}
+
+func TestMountsOfAKilledLifeAreDropped(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	e := s.engine(t)
+	left := filepath.Join(e.paths.mounts(), "left")
+	check(t, os.MkdirAll(left, 0o700))
+	for range 2 { // one on top of the other
+		check(t, unix.Mount("tmpfs", left, "tmpfs", 0, "size=64k"))
+	}
+	check(t, os.WriteFile(filepath.Join(left, "file"), nil, 0o600))
+	check(t, e.Own())
+	if found, err := filepath.Glob(filepath.Join(e.paths.mounts(), "*")); err != nil || len(found) > 0 {
+		t.Errorf("left: %q, %v", found, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	check(t, err)
+	if strings.Contains(string(mounts), left) {
+		t.Error("it is still mounted")
 	}
 }

@@ -42,7 +42,7 @@ func (e *Engine) Create(ctx context.Context, spec engine.Spec) (engine.Container
 	if left := e.Destroy(undo, spec.ID); left != nil {
 		err = fmt.Errorf("%w; and what was made of it is left: %w", err, left)
 	}
-	return engine.Container{}, fmt.Errorf("create container %s: %w", spec.ID, err)
+	return engine.Container{}, fmt.Errorf("create container %s: %w", spec.ID, away(err))
 }
 
 func (e *Engine) create(ctx context.Context, spec engine.Spec) (engine.Container, error) {
@@ -117,7 +117,7 @@ func (e *Engine) furnish(ctx context.Context, spec engine.Spec, netns <-chan str
 	if err != nil {
 		return err
 	}
-	if err := img.makeDir(ctx, mounts, s.Process.Cwd, who); err != nil {
+	if err := img.makeDir(ctx, e.paths, mounts, s.Process.Cwd, who); err != nil {
 		return noSpace(err, e.cfg.StateDir)
 	}
 	select {
@@ -180,7 +180,7 @@ func (e *Engine) Start(ctx context.Context, id engine.ID) error {
 		return fmt.Errorf("start container %s: %w: %w", id, engine.ErrNotFound, err)
 	}
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", id, noSpace(err, e.cfg.StateDir))
+		return fmt.Errorf("start container %s: %w", id, away(noSpace(err, e.cfg.StateDir)))
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ func (e *Engine) killTask(ctx context.Context, id engine.ID) error {
 // disconnect undoes the network of a container.
 func (e *Engine) disconnect(ctx context.Context, id engine.ID) error {
 	defer e.step(id, "disconnect")()
+	if err := dropUnmounted(e.paths.netns(id)); err != nil {
+		return err
+	}
 	var wanted asked
 	if e.paths.read(id, specFile, &wanted) { // else the network was never touched
 		if err := e.network.detach(ctx, id, wanted.Ports); err != nil {

@@ -2,9 +2,11 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"regexp"
 	"sync"
 	"time"
@@ -48,6 +50,8 @@ type Engine struct {
 	leases        sync.Mutex // held while old leases are dropped
 	leasesDropped bool
 
+	lock *os.File // see Own
+
 	life   context.Context // ends with Close; fetches run in it, for they serve several callers
 	end    context.CancelFunc
 	active sync.WaitGroup // fetches
@@ -80,7 +84,11 @@ func New(cfg Config) (*Engine, error) {
 func (e *Engine) Close() error {
 	e.end()
 	e.active.Wait()
-	return e.client.Close()
+	err := e.client.Close()
+	if e.lock != nil {
+		err = errors.Join(err, e.lock.Close())
+	}
+	return err
 }
 
 // Ping tells whether containerd answers.

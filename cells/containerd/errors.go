@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,14 @@ func native(err error) error {
 		return nil
 	}
 	return errgrpc.ToNative(err)
+}
+
+// away adds engine.ErrAway to an error that says that containerd does not answer.
+func away(err error) error {
+	if !errdefs.IsUnavailable(err) && !errdefs.IsUnavailable(native(err)) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", engine.ErrAway, err)
 }
 
 // noSpace adds engine.ErrNoSpace to an error that says that a disk is full. The texts are compared

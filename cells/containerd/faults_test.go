@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -70,7 +71,7 @@ func TestContainerdDiesInCreate(t *testing.T) {
 				}
 			}
 			_, err := s.engine(t).Create(t.Context(), probeSpec("victim", url, "run"))
-			if err != nil && (errors.Is(err, engine.ErrImage) || errors.Is(err, engine.ErrProcess)) {
+			if err != nil && !errors.Is(err, engine.ErrAway) {
 				t.Errorf("the app is blamed: %v", err)
 			}
 			s.cfg.Step = nil
@@ -264,12 +265,20 @@ func TestHalfMadeContainersAreListed(t *testing.T) {
 	_, err = e.connect(ctx, networked, make(chan struct{}))
 	check(t, err)
 
+	unmounted := engine.Spec{ID: "unmounted", Ports: []engine.Port{{Container: 80, Host: port()}}}
+	check(t, e.paths.claim(unmounted))
+	check(t, e.paths.fill(unmounted, nil))
+	check(t, os.WriteFile(e.paths.netns("unmounted"), nil, 0o444))
+
 	all, err := s.engine(t).List(t.Context())
 	check(t, err)
-	if len(all) != 5 {
+	if len(all) != 6 {
 		t.Errorf("listed: %+v", all)
 	}
 	for _, c := range all {
+		if want := map[engine.ID][]engine.Port{"networked": networked.Ports, "unmounted": unmounted.Ports}[c.ID]; !slices.Equal(c.Ports, want) {
+			t.Errorf("%s has the ports %v, want %v", c.ID, c.Ports, want)
+		}
 		if c.Status != engine.Partial {
 			t.Errorf("%s is %s", c.ID, c.Status)
 		}

@@ -13,7 +13,6 @@ import (
 	client "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/google/uuid"
@@ -265,7 +264,7 @@ func (e *Engine) inspect(ctx context.Context, url string, from client.Image) (*i
 		return nil, err
 	}
 	defer func() { _ = e.snapshots().Remove(context.WithoutCancel(ctx), key) }() // else the lease lets it go
-	err = mount.WithReadonlyTempMount(ctx, mounts, func(root string) error {
+	err = e.paths.withMount(ctx, mounts, func(root string) error {
 		if img.passwd, err = readIn(root, "/etc/passwd"); err != nil {
 			return err
 		}

@@ -116,9 +116,14 @@ func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	for id := range processes { // made by containerd for a caller that died meanwhile
+		traces = append(traces, id)
+	}
 	for _, id := range traces {
 		if _, ok := found[id]; !ok {
-			found[id] = engine.Container{ID: id, Status: engine.Partial}
+			var wanted asked
+			e.paths.read(id, specFile, &wanted)
+			found[id] = engine.Container{ID: id, Status: engine.Partial, Ports: wanted.Ports}
 		}
 	}
 	all := make([]engine.Container, 0, len(found))

@@ -57,6 +57,23 @@ func setFlags(device string, flags uint16) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
+// dropUnmounted removes the file for a network namespace on which none is mounted: its maker died in
+// between. With no file the plugins undo what there is, with a plain one they do nothing but fail.
+func dropUnmounted(path string) error {
+	var on unix.Statfs_t
+	err := unix.Statfs(path, &on)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	if on.Type == unix.NSFS_MAGIC {
+		return nil
+	}
+	return removeNetns(path)
+}
+
 // removeNetns lets a network namespace go; it ends when its last process has.
 func removeNetns(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

@@ -33,8 +33,9 @@ type network struct {
 	paths paths
 	cni   *libcni.CNIConfig
 
-	mu    sync.Mutex
-	ready *libcni.NetworkConfigList // nil until the rule is there
+	mu      sync.Mutex
+	ready   *libcni.NetworkConfigList // nil until the rule is there
+	settled bool                      // plugins of earlier lives have ended
 }
 
 func newNetwork(cfg Config) *network {
@@ -126,6 +127,9 @@ func (n *network) attach(ctx context.Context, id engine.ID, ports []engine.Port)
 
 // detach undoes attach as far as it got; what is not there is no error.
 func (n *network) detach(ctx context.Context, id engine.ID, ports []engine.Port) error {
+	if err := n.settle(ctx); err != nil {
+		return fmt.Errorf("network of container %s: %w", id, err)
+	}
 	list, err := n.list()
 	if err != nil {
 		return err

@@ -45,21 +45,30 @@ func (e *Engine) RemoveAll(ctx context.Context) error {
 			break // another cell's
 		}
 	}
+	if err := e.paths.dropMounts(); err != nil {
+		return err
+	}
 	_ = os.Remove(filepath.Join(runcState, e.cfg.Namespace)) // empty by now, or of no importance
 	return os.RemoveAll(e.cfg.StateDir)
 }
 
+// destroyAll destroys what can be: one container that cannot keeps none of the others.
 func (e *Engine) destroyAll(ctx context.Context) error {
 	all, err := e.List(ctx)
 	if err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(destroyAtOnce)
-	for _, c := range all {
-		group.Go(func() error { return e.Destroy(ctx, c.ID) })
+	errs := make([]error, len(all))
+	for i, c := range all {
+		group.Go(func() error {
+			errs[i] = e.Destroy(ctx, c.ID)
+			return nil
+		})
 	}
-	return group.Wait()
+	_ = group.Wait() // it only waits
+	return errors.Join(errs...)
 }
 
 // removeNamespace removes images and leases, has containerd collect what they held, and removes the

@@ -105,11 +105,11 @@ func (i *image) nameOf(uid int) (string, error) {
 
 // makeDir makes a directory in the root file system of a container, with those above it, and gives
 // what it makes to the account. It notes directories that were there.
-func (i *image) makeDir(ctx context.Context, mounts []mount.Mount, dir string, owner account) error {
+func (i *image) makeDir(ctx context.Context, at paths, mounts []mount.Mount, dir string, owner account) error {
 	if dir == "/" || i.knowsDir(dir) {
 		return nil
 	}
-	return mount.WithTempMount(ctx, mounts, func(root string) error {
+	return at.withMount(ctx, mounts, func(root string) error {
 		made, err := makeDirIn(root, dir, owner)
 		if err != nil {
 			return fmt.Errorf("directory %s in image %s: %w: %w", dir, i.url, engine.ErrProcess, err)

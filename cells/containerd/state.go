@@ -18,6 +18,7 @@ func (p paths) containers() string            { return filepath.Join(p.root, "co
 func (p paths) container(id engine.ID) string { return filepath.Join(p.containers(), string(id)) }
 func (p paths) netnsDir() string              { return filepath.Join(p.root, "netns") }
 func (p paths) netns(id engine.ID) string     { return filepath.Join(p.netnsDir(), string(id)) }
+func (p paths) mounts() string                { return filepath.Join(p.root, "mounts") }
 func (p paths) ipam() string                  { return filepath.Join(p.root, "ipam") }
 func (p paths) cniCache() string              { return filepath.Join(p.root, "cni") }
 

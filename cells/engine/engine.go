@@ -128,6 +128,8 @@ var (
 	ErrExists = errors.New("container exists")
 	// ErrImage: the image cannot be had: missing, refused, corrupt, or not for this platform.
 	ErrImage = errors.New("image cannot be used")
+	// ErrAway: the engine did not answer; of Create and Start, whether they did anything is unknown.
+	ErrAway = errors.New("container engine does not answer")
 	// ErrNoSpace: a disk of the cell is full.
 	ErrNoSpace = errors.New("no space left on the cell")
 	// ErrProcess: the process cannot be started: no such program, user or directory.

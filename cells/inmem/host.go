@@ -94,13 +94,13 @@ func (h *Host) Lose(id engine.ID) bool {
 }
 
 // Leave puts a half-made container on the host: what a caller leaves that dies inside Create.
-func (h *Host) Leave(id engine.ID, labels map[string]string) error {
+func (h *Host) Leave(id engine.ID, labels map[string]string, ports ...engine.Port) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.containers[id] != nil {
 		return fmt.Errorf("container %s: %w", id, engine.ErrExists)
 	}
-	c := newContainer(engine.Spec{ID: id, Labels: labels}, nil)
+	c := newContainer(engine.Spec{ID: id, Labels: labels, Ports: ports}, nil)
 	c.status = engine.Partial
 	h.containers[id] = c
 	return nil

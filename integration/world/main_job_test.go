@@ -105,6 +105,9 @@ func (s *stack) testKillProcess(t *testing.T) {
 		}
 		return nil
 	})
+	if out := s.must(t, "logs", "web", "--index", "1"); strings.Count(out, "hello listens on port 8080") != 2 {
+		t.Errorf("the logs do not show the crashed instance and the new one:\n%s", out)
+	}
 	now := s.mustInstances(t, "web")
 	if now[1].CrashCount != 1 || !strings.Contains(now[1].CrashReason, "137") {
 		t.Errorf("crash count and reason: %d, %q", now[1].CrashCount, now[1].CrashReason)

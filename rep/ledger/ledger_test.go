@@ -105,7 +105,7 @@ func TestPorts(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const first, last = 61001, 61008
-		p := NewPorts(first, last)
+		p := NewPorts(first, last, first)
 		now := time.Unix(1000, 0)
 		holder := map[uint16]lrp.InstanceGUID{}
 		freed := map[uint16]time.Time{}
@@ -157,7 +157,7 @@ func TestPorts(t *testing.T) {
 
 func TestPortsAtTheEndOfTheRange(t *testing.T) {
 	t.Parallel()
-	p := NewPorts(65534, 65535)
+	p := NewPorts(65534, 65535, 65535)
 	now := time.Unix(0, 0)
 	for i := range 3 {
 		id := lrp.InstanceGUID(fmt.Sprint(i))

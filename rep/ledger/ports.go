@@ -20,10 +20,10 @@ type Ports struct {
 	freeAfter   map[uint16]time.Time
 }
 
-// NewPorts returns an allocator for the inclusive range.
-func NewPorts(first, last uint16) *Ports {
+// NewPorts returns an allocator for the inclusive range; next, of the range, is handed out first.
+func NewPorts(first, last, next uint16) *Ports {
 	return &Ports{
-		first: first, last: last, next: first,
+		first: first, last: last, next: next,
 		holder: map[uint16]lrp.InstanceGUID{}, freeAfter: map[uint16]time.Time{},
 	}
 }

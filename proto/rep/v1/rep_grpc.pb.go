@@ -42,7 +42,8 @@ type RepServiceClient interface {
 	// Takes on work. What was accepted has its resources reserved when the call returns. Asking
 	// again for a slot that the cell already works on is accepted and changes nothing.
 	Perform(ctx context.Context, in *PerformRequest, opts ...grpc.CallOption) (*PerformResponse, error)
-	// Streams log lines of instances on this cell. NOT_FOUND when it has none that match.
+	// Streams log lines of instances on this cell, the last ones of instances that crashed a short time
+	// ago included. NOT_FOUND when it has none that match.
 	Logs(ctx context.Context, in *LogsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[LogsResponse], error)
 }
 
@@ -127,7 +128,8 @@ type RepServiceServer interface {
 	// Takes on work. What was accepted has its resources reserved when the call returns. Asking
 	// again for a slot that the cell already works on is accepted and changes nothing.
 	Perform(context.Context, *PerformRequest) (*PerformResponse, error)
-	// Streams log lines of instances on this cell. NOT_FOUND when it has none that match.
+	// Streams log lines of instances on this cell, the last ones of instances that crashed a short time
+	// ago included. NOT_FOUND when it has none that match.
 	Logs(*LogsRequest, grpc.ServerStreamingServer[LogsResponse]) error
 	mustEmbedUnimplementedRepServiceServer()
 }

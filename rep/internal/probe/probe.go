@@ -80,6 +80,8 @@ func (t target) get(ctx context.Context, path string) (int, error) {
 	transport := &http.Transport{
 		DialContext:       t.dialContainer,
 		DisableKeepAlives: true,
+		// The default of 10 MiB, times all probes under way, is more than a cell should give for health.
+		MaxResponseHeaderBytes: maxHeader,
 		// An https redirect of the container to itself: its certificate says nothing about its health.
 		TLSClientConfig: insecureTLS(),
 	}
@@ -106,6 +108,9 @@ func (t target) get(ctx context.Context, path string) (int, error) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxBody))
 	return resp.StatusCode, nil
 }
+
+// maxHeader is the longest header of an answer, in bytes.
+const maxHeader = 1 << 20
 
 // maxBody is how much of the body of an answer is read, in bytes.
 const maxBody = 1 << 20

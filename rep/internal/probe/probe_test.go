@@ -90,6 +90,7 @@ func TestTexts(t *testing.T) {
 		{"HTTP, redirect inside", lrp.Check{HTTP: &lrp.HTTPCheck{Port: open, Path: "/redirect"}}, ""},
 		{"HTTP, redirect out of the container", lrp.Check{HTTP: &lrp.HTTPCheck{Port: open, Path: "/away"}},
 			fmt.Sprintf("failed to make HTTP request to '/away' on port %d: connection refused", open)},
+		{"HTTP, a timeout beyond all bounds is a long one", lrp.Check{HTTP: &lrp.HTTPCheck{Port: open, Path: "/ok", RequestTimeoutMS: 1 << 58}}, ""},
 		{"HTTP, refused", lrp.Check{HTTP: &lrp.HTTPCheck{Port: closed, Path: "/x"}},
 			fmt.Sprintf("failed to make HTTP request to '/x' on port %d: connection refused", closed)},
 		{"HTTP, reset", lrp.Check{HTTP: &lrp.HTTPCheck{Port: open, Path: "/reset"}},

@@ -188,11 +188,14 @@ func (s Schedule) interval(c lrp.Check) time.Duration {
 	return orDefault(c.HTTP.IntervalMS, s.Interval)
 }
 
+// maxMS bounds the times that checks ask for, in milliseconds: larger ones would overflow and be short.
+const maxMS = uint64(24 * time.Hour / time.Millisecond)
+
 func orDefault(ms uint64, d time.Duration) time.Duration {
 	if ms == 0 {
 		return d
 	}
-	return time.Duration(ms) * time.Millisecond
+	return time.Duration(min(ms, maxMS)) * time.Millisecond
 }
 
 // pause waits; it tells whether ctx is still alive.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -38,9 +39,6 @@ const (
 	deletePool = 32
 	// callTimeout bounds one call of the BBS.
 	callTimeout = 10 * time.Second
-	// minRetry and maxRetry bound the waits between repeated calls of the BBS and of the engine.
-	minRetry = 50 * time.Millisecond
-	maxRetry = 2 * time.Second
 	// destroyTimeout bounds one attempt to destroy a container, listTimeout one list of them.
 	destroyTimeout = 2 * time.Minute
 	listTimeout    = 30 * time.Second
@@ -78,6 +76,8 @@ type Cell struct {
 	end  context.CancelFunc
 	wg   sync.WaitGroup
 
+	past past
+
 	mu        sync.Mutex
 	closed    bool
 	unhealthy string
@@ -85,18 +85,20 @@ type Cell struct {
 	ports     *ledger.Ports
 	instances map[lrp.InstanceGUID]*instance
 	orphans   map[lrp.InstanceGUID]bool // records being removed
+	strays    map[engine.ID]bool        // containers being destroyed that no instance owns
 	changed   chan struct{}             // closed and replaced with every change
 }
 
-// New returns a cell without instances.
+// New returns a cell without instances. Host ports are handed out from a random one of the range on: the
+// quarantine of freed ports does not outlive the rep, and a successor must not reuse just those.
 func New(cfg Config, e engine.Engine, bbs *bbsclient.Client, m *Metrics, log *slog.Logger) *Cell {
 	life, end := context.WithCancel(context.Background()) // Run ends it
 	return &Cell{
 		Config: cfg, engine: e, bbs: bbs, metrics: m, log: log,
 		creating: make(chan struct{}, createPool), deleting: make(chan struct{}, deletePool),
 		life: life, end: end,
-		books: ledger.New(cfg.Presence.Capacity), ports: ledger.NewPorts(cfg.FirstPort, cfg.LastPort),
-		instances: map[lrp.InstanceGUID]*instance{}, orphans: map[lrp.InstanceGUID]bool{},
+		books: ledger.New(cfg.Presence.Capacity), ports: ledger.NewPorts(cfg.FirstPort, cfg.LastPort, cfg.FirstPort+uint16(rand.IntN(int(cfg.LastPort-cfg.FirstPort)+1))),
+		instances: map[lrp.InstanceGUID]*instance{}, orphans: map[lrp.InstanceGUID]bool{}, strays: map[engine.ID]bool{},
 		changed: make(chan struct{}),
 	}
 }
@@ -291,8 +293,17 @@ func (c *Cell) Records() ([]container.Record, <-chan struct{}) {
 	return records, c.changed
 }
 
-// SetUnhealthy says why the cell takes no work; empty means that it does.
-func (c *Cell) SetUnhealthy(reason string) {
+// EngineAway says that the container engine does not answer, so that the cell takes no work;
+// EngineAnswers ends that.
+func (c *Cell) EngineAway(err error) {
+	c.setUnhealthy(fmt.Sprintf("the container engine does not answer: %v", err))
+}
+
+// EngineAnswers says that the container engine answers.
+func (c *Cell) EngineAnswers() { c.setUnhealthy("") }
+
+// setUnhealthy says why the cell takes no work; empty means that it does.
+func (c *Cell) setUnhealthy(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.unhealthy != reason {

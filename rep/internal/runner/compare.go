@@ -15,18 +15,20 @@ import (
 )
 
 // Adopt takes over the containers of earlier reps of this cell: they are charged, hold their ports,
-// and go on as soon as Run runs. What cannot be understood is left to the first reaping, which
-// destroys it. It is called once, before Run and before work is accepted.
+// and go on as soon as Run runs. What is half-made or cannot be understood is left to the first
+// reaping, which destroys it; until then nobody gets its host ports, to which it may be connected. It
+// is called once, before Run and before work is accepted.
 func (c *Cell) Adopt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	found, err := c.engine.List(ctx)
 	if err != nil {
-		return fmt.Errorf("list containers to adopt: %w", err)
+		return fmt.Errorf("adopt containers: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range found {
+		c.holdPorts(f)
 		if f.Status == engine.Partial {
 			continue
 		}
@@ -38,11 +40,6 @@ func (c *Cell) Adopt(ctx context.Context) error {
 		if err := c.books.Adopt(plan.Instance, plan.Resources()); err != nil {
 			return fmt.Errorf("adopt container %s: %w", f.ID, err)
 		}
-		for _, p := range f.Ports {
-			if other := c.ports.Adopt(plan.Instance, p.Host); other != "" {
-				c.log.Warn("two containers have one host port", "port", p.Host, "instance_guid", plan.Instance, "other", other)
-			}
-		}
 		i := c.newInstance(container.Record{
 			Key: plan.Key, Instance: plan.Instance, Resources: plan.Resources(), MaxPids: plan.MaxPids,
 			RootFS: plan.RootFS, PlacementTags: plan.PlacementTags,
@@ -53,6 +50,15 @@ func (c *Cell) Adopt(ctx context.Context) error {
 		i.log.Info("container adopted", "status", f.Status, "age", time.Since(f.CreatedAt))
 	}
 	return nil
+}
+
+// holdPorts keeps the host ports of a container from being handed out. c.mu is held.
+func (c *Cell) holdPorts(f engine.Container) {
+	for _, p := range f.Ports {
+		if other := c.ports.Adopt(lrp.InstanceGUID(f.ID), p.Host); other != "" {
+			c.log.Warn("two containers have one host port", "port", p.Host, "instance_guid", f.ID, "other", other)
+		}
+	}
 }
 
 // List makes the full comparison with the records of this cell; it is the List of bbsclient.Follow.
@@ -154,20 +160,38 @@ func (c *Cell) removeOrphan(a lrp.Actual) {
 			delete(c.orphans, a.Instance)
 		}()
 		log := c.log.With("process_guid", a.Process, "index", a.Index, "instance_guid", a.Instance)
-		for failures := 0; ; failures++ {
+		persist(c.life, log, "record without container not removed", func() error {
 			ctx, cancel := context.WithTimeout(c.life, callTimeout)
+			defer cancel()
 			err := c.bbs.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: a.Key, By: a.InstanceKey})
-			cancel()
 			var refusal *lrp.Refusal
 			if err == nil || errors.As(err, &refusal) {
 				c.metrics.Orphans.Inc()
 				log.Info("record without container removed", "refused", refusal != nil)
-				return
+				return nil
 			}
-			if !pause(c.life, retryAfter(failures)) {
-				return
-			}
-		}
+			return err
+		})
+	})
+}
+
+// removeStray destroys a container that no instance owns.
+func (c *Cell) removeStray(f engine.Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := lrp.InstanceGUID(f.ID)
+	if c.closed || c.strays[f.ID] || c.instances[id] != nil {
+		return
+	}
+	c.strays[f.ID] = true
+	c.holdPorts(f)
+	c.wg.Go(func() {
+		c.log.Info("destroying a container that belongs to no instance", "container", f.ID, "status", f.Status)
+		c.destroy(c.life, f.ID, c.log.With("container", f.ID))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.strays, f.ID)
+		c.ports.Free(id, time.Now())
 	})
 }
 
@@ -177,6 +201,7 @@ func (c *Cell) reapLoop() {
 		if err := c.reap(); err != nil && c.life.Err() == nil {
 			c.log.Warn("containers not compared with the engine", "error", err)
 		}
+		c.past.expire(time.Now())
 		if !pause(c.life, c.ReapEvery) {
 			return
 		}
@@ -194,17 +219,11 @@ func (c *Cell) reap() error {
 	defer cancel()
 	found, err := c.engine.List(ctx)
 	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
+		return err
 	}
 	for _, f := range found {
 		delete(settled, lrp.InstanceGUID(f.ID))
-		if c.find(lrp.InstanceGUID(f.ID)) != nil {
-			continue
-		}
-		c.log.Info("destroying a container that belongs to no instance", "container", f.ID, "status", f.Status)
-		if err := c.destroy(c.life, f.ID); err != nil {
-			c.log.Warn("container not destroyed", "container", f.ID, "error", err)
-		}
+		c.removeStray(f)
 	}
 	for id, had := range settled {
 		if i := c.find(id); had && i != nil {

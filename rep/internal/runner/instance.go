@@ -205,8 +205,10 @@ func (i *instance) answered(m align.Move, report align.Report, err error, begin 
 		i.known = align.Known{Standing: align.Lost}
 	default:
 		wait := retryAfter(i.failures)
+		if notable(i.failures) {
+			i.log.Warn("report not answered", "event", m, "error", err, "failures", i.failures+1, "again_in", wait)
+		}
 		i.failures++
-		i.log.Warn("report not answered", "event", m, "error", err, "again_in", wait)
 		i.beside(func() {
 			if pause(i.ctx, wait) {
 				i.post(func() { i.calling = false })
@@ -225,20 +227,5 @@ func (i *instance) granted(m align.Move, report align.Report, begin time.Time) {
 		i.known = align.Known{Standing: align.Holds, State: lrp.Running, Report: report, Retiring: i.known.Retiring}
 	default:
 		i.known = align.Known{Standing: align.Told}
-	}
-}
-
-// retryAfter is the wait after a number of failures in a row.
-func retryAfter(failures int) time.Duration { return min(maxRetry, minRetry<<min(failures, 10)) }
-
-// pause waits; it tells whether ctx is still alive.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

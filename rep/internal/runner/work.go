@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -28,7 +29,7 @@ func (i *instance) makeContainer() {
 			i.working = false
 			i.plan = plan
 			if err != nil {
-				i.apply(container.Event{Name: container.Fail, Reason: container.CreateFailed(err)})
+				i.spoiled(err, container.CreateFailed(err))
 				return
 			}
 			i.apply(container.Event{Name: container.Create, NetInfo: i.cell.netInfo(made)})
@@ -71,19 +72,16 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
 }
 
 // desired reads what is desired, for as long as it takes the BBS to answer.
-func (i *instance) desired(process lrp.ProcessGUID) (lrp.Desired, error) {
-	for failures := 0; ; failures++ {
+func (i *instance) desired(process lrp.ProcessGUID) (d lrp.Desired, err error) {
+	persist(i.making, i.log, "desired LRP not read", func() error {
 		ctx, cancel := context.WithTimeout(i.making, callTimeout)
-		d, err := i.cell.bbs.Desired(ctx, process)
-		cancel()
-		if err == nil || !bbsclient.IsUnavailable(err) || i.making.Err() != nil {
-			return d, err
+		defer cancel()
+		if d, err = i.cell.bbs.Desired(ctx, process); bbsclient.IsUnavailable(err) {
+			return err
 		}
-		i.log.Warn("desired LRP not read", "error", err)
-		if !pause(i.making, retryAfter(failures)) {
-			return d, i.making.Err()
-		}
-	}
+		return nil
+	})
+	return d, err
 }
 
 // netInfo says where a container is reached.
@@ -107,7 +105,7 @@ func (i *instance) startProcess() {
 		i.post(func() {
 			i.working = false
 			if err != nil {
-				i.apply(container.Event{Name: container.Fail, Reason: err.Error()})
+				i.spoiled(err, err.Error())
 				return
 			}
 			i.cell.metrics.step("start", i.launchedAt)
@@ -116,28 +114,37 @@ func (i *instance) startProcess() {
 	})
 }
 
+// spoiled takes that the container could not be made or started. It counts as a crash, with that reason,
+// unless the engine was away: then the slot is given back, to be placed anew, here or elsewhere.
+func (i *instance) spoiled(err error, reason string) {
+	if errors.Is(err, engine.ErrAway) {
+		i.cell.EngineAway(err) // before the slot is free: it must not be placed here at once
+		i.log.Warn("slot given back because the container engine is away", "error", err)
+		i.apply(container.Event{Name: container.Stop})
+		if i.rec.State == container.Completed {
+			return
+		}
+	}
+	i.apply(container.Event{Name: container.Fail, Reason: reason})
+}
+
 // watchProcess posts how the process ended, once it has. An error of the engine is not an end.
 func (i *instance) watchProcess() {
 	i.beside(func() {
-		for failures := 0; ; failures++ {
+		persist(i.process, i.log, "process not waited for", func() error {
 			exit, err := i.cell.engine.Wait(i.process, i.id())
 			switch {
 			case err == nil:
 				i.post(func() {
 					i.apply(container.Event{Name: container.Exit, Reason: container.Exited(i.plan.LogSource, exit.Code, exit.OOMKilled)})
 				})
-				return
-			case i.process.Err() != nil:
-				return
 			case errors.Is(err, engine.ErrNotFound):
 				i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
-				return
+			default:
+				return err
 			}
-			i.log.Warn("process not waited for", "error", err)
-			if !pause(i.process, retryAfter(failures)) {
-				return
-			}
-		}
+			return nil
+		})
 	})
 }
 
@@ -159,38 +166,44 @@ func (i *instance) endProcess() {
 
 // signal signals the process, for as long as it takes the engine to answer.
 func (i *instance) signal(s syscall.Signal) {
-	for failures := 0; ; failures++ {
+	persist(i.process, i.log.With("signal", s.String()), "process not signalled", func() error {
 		err := i.cell.engine.Kill(i.process, i.id(), s)
-		if err == nil || errors.Is(err, engine.ErrNotFound) || i.process.Err() != nil {
-			return
+		if errors.Is(err, engine.ErrNotFound) {
+			return nil
 		}
-		i.log.Warn("process not signalled", "signal", s.String(), "error", err)
-		if !pause(i.process, retryAfter(failures)) {
-			return
-		}
-	}
+		return err
+	})
 }
 
 // destroyContainer removes the container, for as long as that takes: until then its resources are held.
+// What was written by a process that ended by itself is kept for a while.
 func (i *instance) destroyContainer() {
 	i.working = true
+	rec := i.rec
 	i.beside(func() {
-		for failures := 0; ; failures++ {
-			if err := i.cell.destroy(i.ctx, i.id()); err == nil {
-				i.post(func() { i.gone = true })
-				return
-			} else if i.ctx.Err() == nil {
-				i.cell.metrics.DestroyFailures.Inc()
-				i.log.Error("container not destroyed", "error", err)
+		if rec.Launched && !rec.Result.Stopped {
+			if err := i.cell.remember(i.ctx, rec); err != nil && !errors.Is(err, engine.ErrNotFound) {
+				i.log.Warn("output not kept", "error", err)
 			}
-			if !pause(i.ctx, retryAfter(failures)) {
-				return
-			}
+		}
+		if i.cell.destroy(i.ctx, i.id(), i.log) {
+			i.post(func() { i.gone = true })
 		}
 	})
 }
 
-func (c *Cell) destroy(ctx context.Context, id engine.ID) error {
+// destroy removes a container, for as long as that takes; it tells whether ctx lived long enough.
+func (c *Cell) destroy(ctx context.Context, id engine.ID, log *slog.Logger) bool {
+	return persist(ctx, log, "container not destroyed", func() error {
+		err := c.tryDestroy(ctx, id)
+		if err != nil && ctx.Err() == nil {
+			c.metrics.DestroyFailures.Inc()
+		}
+		return err
+	})
+}
+
+func (c *Cell) tryDestroy(ctx context.Context, id engine.ID) error {
 	select {
 	case c.deleting <- struct{}{}:
 		defer func() { <-c.deleting }()

@@ -21,7 +21,8 @@ import (
 const maxTail = 100_000
 
 // Logs streams the lines of the instances of a process on this cell, those of both outputs as they
-// come. With follow it waits for instances that start later; without, NOT_FOUND says that there are none.
+// come, and before them what is kept of instances that ended by themselves. With follow it waits for
+// instances that start later; without, NOT_FOUND says that there are none.
 func (s *Server) Logs(req *repv1.LogsRequest, stream grpc.ServerStreamingServer[repv1.LogsResponse]) error {
 	if req.GetProcessGuid() == "" {
 		return status.Error(codes.InvalidArgument, "process_guid is empty: name a process")
@@ -49,13 +50,21 @@ func (r *reader) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
+	for _, rec := range r.server.cell.Ended() {
+		if r.wants(rec) {
+			r.open[rec.Instance] = true
+			if err := r.instance(ctx, rec, false); err != nil {
+				return err
+			}
+		}
+	}
 	for {
 		records, changed := r.server.cell.Records()
 		for _, rec := range records {
 			if r.wants(rec) && !r.open[rec.Instance] {
 				r.open[rec.Instance] = true
 				wg.Go(func() {
-					if err := r.instance(ctx, rec); err != nil {
+					if err := r.instance(ctx, rec, r.req.GetFollow()); err != nil {
 						cancel(err)
 					}
 				})
@@ -92,7 +101,7 @@ func (r *reader) wants(rec container.Record) bool {
 
 // instance sends the lines of one instance: with a tail, the newest of what is there, and then what
 // follows. A container that is gone meanwhile has no more lines.
-func (r *reader) instance(ctx context.Context, rec container.Record) error {
+func (r *reader) instance(ctx context.Context, rec container.Record, follow bool) error {
 	skip := map[engine.Stream]int64{}
 	if tail := int(r.req.GetTail()); tail > 0 {
 		kept, err := r.tail(ctx, rec, tail, skip)
@@ -104,7 +113,7 @@ func (r *reader) instance(ctx context.Context, rec container.Record) error {
 				return err
 			}
 		}
-		if !r.req.GetFollow() {
+		if !follow {
 			return nil
 		}
 	}
@@ -112,7 +121,7 @@ func (r *reader) instance(ctx context.Context, rec container.Record) error {
 	errs := make([]error, 2)
 	for n, stream := range []engine.Stream{engine.Stdout, engine.Stderr} {
 		wg.Go(func() {
-			errs[n] = ignoreGone(r.read(ctx, rec, stream, skip[stream], r.req.GetFollow(), r.line))
+			errs[n] = ignoreGone(r.read(ctx, rec, stream, skip[stream], follow, r.line))
 		})
 	}
 	wg.Wait()
@@ -147,7 +156,7 @@ type counter struct{ n int64 }
 func (c *counter) Write(p []byte) (int, error) { c.n += int64(len(p)); return len(p), nil }
 
 func (r *reader) readCounted(ctx context.Context, rec container.Record, stream engine.Stream, c *counter, fn func(*repv1.LogsResponse) error) error {
-	rc, err := r.server.engine.Logs(ctx, engine.ID(rec.Instance), stream, false)
+	rc, err := r.server.cell.Logs(ctx, rec.Instance, stream, false)
 	if err != nil {
 		return err
 	}
@@ -156,7 +165,7 @@ func (r *reader) readCounted(ctx context.Context, rec container.Record, stream e
 }
 
 func (r *reader) read(ctx context.Context, rec container.Record, stream engine.Stream, skip int64, follow bool, fn func(*repv1.LogsResponse) error) error {
-	rc, err := r.server.engine.Logs(ctx, engine.ID(rec.Instance), stream, follow)
+	rc, err := r.server.cell.Logs(ctx, rec.Instance, stream, follow)
 	if err != nil {
 		return err
 	}

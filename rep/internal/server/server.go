@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 
 	"google.golang.org/grpc"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"muster/cells"
-	"muster/cells/engine"
 	"muster/internal/identity"
 	repv1 "muster/proto/rep/v1"
 	"muster/rep/internal/runner"
@@ -47,15 +45,11 @@ func Roles() []identity.Role {
 // Server answers for one cell.
 type Server struct {
 	repv1.UnimplementedRepServiceServer
-	cell   *runner.Cell
-	engine engine.Engine
-	log    *slog.Logger
+	cell *runner.Cell
 }
 
 // New returns a server.
-func New(cell *runner.Cell, e engine.Engine, log *slog.Logger) *Server {
-	return &Server{cell: cell, engine: e, log: log}
-}
+func New(cell *runner.Cell) *Server { return &Server{cell: cell} }
 
 // Options returns what the gRPC server has to be made with: the role check.
 func Options() []grpc.ServerOption {

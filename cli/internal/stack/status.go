@@ -74,12 +74,13 @@ func (s *Stack) partStatus(ctx context.Context, part string, running []livePart)
 	}
 	p := running[0]
 	st.PID, st.Since = p.PID, p.Since
-	st.Version = version(fmt.Sprintf("/proc/%d/exe", p.PID))
+	// First, because the time for it runs; reading a large program takes some, too.
 	if err := s.check(ctx, part); err != nil {
 		st.Note = "does not answer: " + err.Error()
-		return st
+	} else {
+		st.Up = true
 	}
-	st.Up = true
+	st.Version = version(fmt.Sprintf("/proc/%d/exe", p.PID))
 	return st
 }
 

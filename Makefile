@@ -16,15 +16,16 @@ help: ## list the targets
 
 .PHONY: build
 build: need-go ## build the daemons and muster into bin/
-	go build -trimpath -ldflags '-X muster/internal/daemon.Version=$(VERSION)' -o bin/ $(DAEMONS) $(APPS) ./cli/cmd/muster
+	@echo 'building into bin/ (a minute or two the first time)' >&2
+	@go build -trimpath -ldflags '-X muster/internal/daemon.Version=$(VERSION)' -o bin/ $(DAEMONS) $(APPS) ./cli/cmd/muster
 
 .PHONY: up
 up: build ## run everything on this machine, with a sample app behind the router (as root; repeatable)
-	bin/muster up $(if $(HTTP_PORT),--http-port $(HTTP_PORT))
+	@bin/muster up $(if $(HTTP_PORT),--http-port $(HTTP_PORT))
 
 .PHONY: down
 down: build ## stop everything and leave nothing behind
-	bin/muster down
+	@bin/muster down
 
 .PHONY: test
 test: deps vet verify ## run every test, on real parts; installs what is missing

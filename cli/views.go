@@ -287,15 +287,23 @@ func describe(a lrp.Actual) string {
 	return text
 }
 
+// times says how often.
+func times(n int32) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
 // note says what is wrong with an instance, if something is.
 func note(a lrp.Actual) string {
 	switch {
 	case a.PlacementError != "":
 		return a.PlacementError
 	case a.State == lrp.Crashed || a.CrashCount > 0 && a.State != lrp.Running:
-		return fmt.Sprintf("crashed %d times: %s", a.CrashCount, a.CrashReason)
+		return fmt.Sprintf("crashed %s: %s", times(a.CrashCount), a.CrashReason)
 	case a.CrashCount > 0:
-		return fmt.Sprintf("crashed %d times before", a.CrashCount)
+		return fmt.Sprintf("crashed %s before", times(a.CrashCount))
 	case a.State == lrp.Running && !a.Routable:
 		return "not ready"
 	}

@@ -210,6 +210,9 @@ func iptables(ctx context.Context, args ...string) error {
 // port of anybody is still mapped: all bridges of the machine share them.
 func RemoveHostPortChains(ctx context.Context) error {
 	const mapped, masquerade, mark = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"
+	// A chain of older versions of the plugin. It makes one only to remove it at once, and leaves it
+	// empty when it is killed between the two.
+	const old = "CNI-SN-"
 	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S").Output()
 	if err != nil {
 		return fmt.Errorf("list the nat table: %w", err)
@@ -219,6 +222,10 @@ func RemoveHostPortChains(ctx context.Context) error {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "-A "+mapped) || strings.HasPrefix(line, "-N CNI-DN-") {
 			return nil // a port is mapped
+		}
+		if chain, ok := strings.CutPrefix(line, "-N "); ok && strings.HasPrefix(chain, old) &&
+			!strings.Contains(string(out), " "+chain+" ") && !strings.Contains(string(out), "-j "+chain+"\n") {
+			chains = append(chains, chain) // there is nothing in it, and nobody jumps there
 		}
 		for _, chain := range []string{mapped, masquerade, mark} {
 			if line == "-N "+chain {

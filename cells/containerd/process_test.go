@@ -53,7 +53,7 @@ func TestProcessAndIsolation(t *testing.T) {
 	s := newStack(t)
 	e := s.engine(t)
 	url := s.archive(t, "app.tar", appConfig,
-		appimage.File{Path: "/evil", Link: "/etc/../../../../.."}, appimage.File{Path: "/work/here", Dir: true, Mode: 0o755})
+		appimage.File{Path: "/evil", Link: "/etc/../../../../.."}, appimage.File{Path: "/srv/here", Dir: true, Mode: 0o755})
 	spec := engine.Spec{ID: "process-1", RootFS: url, Process: engine.Process{
 		User: "app", Dir: "/made/for/app", Env: []string{"BOTH=spec", "TWICE=1", "TWICE=2"}, Nofile: 1234,
 	}}
@@ -89,8 +89,8 @@ func TestProcessAndIsolation(t *testing.T) {
 	if _, err := os.Stat("/new"); err == nil {
 		t.Error("a link in the image led to a directory on the cell")
 	}
-	spec.ID, spec.Privileged, spec.Process.User, spec.Process.Dir = "process-4", true, "root", "/work/here"
-	if d := describe(t, e, spec); d.Seccomp != "0" || d.CapEff <= some || d.Dir != "/work/here" {
+	spec.ID, spec.Privileged, spec.Process.User, spec.Process.Dir = "process-4", true, "root", "/srv/here"
+	if d := describe(t, e, spec); d.Seccomp != "0" || d.CapEff <= some || d.Dir != "/srv/here" {
 		t.Errorf("privileged: %+v", d)
 	}
 }

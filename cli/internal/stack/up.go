@@ -62,6 +62,9 @@ func Up(ctx context.Context, o UpOptions, report *Report) (*Result, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("starting containers needs root: run it with sudo, or as root")
 	}
+	if o.InstallOnly {
+		return nil, installOnly(ctx, o, report)
+	}
 	dir, err := filepath.Abs(o.StateDir)
 	if err != nil {
 		return nil, err
@@ -79,8 +82,8 @@ func Up(ctx context.Context, o UpOptions, report *Report) (*Result, error) {
 	}
 	defer unlock()
 	u := &upper{Stack: s, options: o, report: report}
-	if err := report.step("packages", func() (string, error) { return u.install(ctx) }); err != nil || o.InstallOnly {
-		return &Result{Stack: s}, err
+	if err := report.step("packages", func() (string, error) { return u.install(ctx) }); err != nil {
+		return nil, err
 	}
 	if err := u.settle(ctx); err != nil {
 		return nil, err
@@ -93,6 +96,22 @@ func Up(ctx context.Context, o UpOptions, report *Report) (*Result, error) {
 	}
 	url, err := u.sample(ctx)
 	return &Result{Stack: s, URL: url}, err
+}
+
+// installOnly installs what is missing. It leaves no stack behind, and a log only when it fails.
+func installOnly(ctx context.Context, o UpOptions, report *Report) error {
+	dir, err := os.MkdirTemp("", "muster-install-")
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "log"), 0o755); err != nil {
+		return err
+	}
+	u := &upper{Stack: fresh(dir), options: o, report: report}
+	if err := report.step("packages", func() (string, error) { return u.install(ctx) }); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 // settle decides everything that the parts must agree on and writes it down before anything starts.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -20,8 +21,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv("STACK_TEST_DAEMON") == "" {
 		os.Exit(m.Run())
 	}
+	// Not select {}: the runtime ends a program in which nothing can happen any more.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
 	fmt.Println("ready")
-	select {}
+	<-end
+	os.Exit(1)
 }
 
 // run starts a daemon of a stack and waits until it is there.

@@ -3,6 +3,7 @@ package world
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -443,11 +444,24 @@ func (s *stack) imageOf(t *testing.T, name string) string {
 	return strings.TrimPrefix(d.RootFS, "oci-archive://")
 }
 
-// testNoRoom desires an application that is too large for any cell, and then makes it fit.
+// testNoRoom fills the cells, desires an application for which too little is left, and makes room.
 func (s *stack) testNoRoom(t *testing.T, archive string) {
-	s.must(t, "run", archive, "--name", "huge", "--port", "8080", "--route", "huge.localhost", "--memory", "900G", "--no-wait")
+	var cells []struct {
+		Capacity struct {
+			MemoryMB int `json:"memory_mb"`
+		} `json:"capacity"`
+	}
+	if err := json.Unmarshal([]byte(s.must(t, "cells", "--json")), &cells); err != nil {
+		t.Fatal(err)
+	}
+	if len(cells) != 3 {
+		t.Fatalf("cells: %+v", cells)
+	}
+	memory := func(quarters int) string { return fmt.Sprintf("%dM", cells[0].Capacity.MemoryMB*quarters/4) }
+	s.must(t, "run", archive, "--name", "filler", "--instances", "3", "--port", "8080", "--no-route", "--memory", memory(3))
+	s.must(t, "run", archive, "--name", "late", "--port", "8080", "--route", "late.localhost", "--memory", memory(2), "--no-wait")
 	eventually(t, "the placement error is told", func(context.Context) error {
-		out, err := s.muster("lrps", "huge")
+		out, err := s.muster("lrps", "late")
 		if err != nil {
 			return err
 		}
@@ -456,7 +470,9 @@ func (s *stack) testNoRoom(t *testing.T, archive string) {
 		}
 		return nil
 	})
-	s.must(t, "rm", "huge")
+	s.must(t, "rm", "filler")
+	answers(t, "late.localhost", http.StatusOK)
+	s.must(t, "rm", "late")
 }
 
 func (s *stack) testRemove(t *testing.T) {

@@ -3,6 +3,7 @@ package emitter
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"muster/internal/daemon"
 	"muster/route-emitter/table"
 )
 
@@ -14,33 +15,18 @@ type metrics struct {
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "route_emitter", Name: name, Help: help})
-		r.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "route_emitter", Name: name, Help: help})
-		r.MustRegister(g)
-		return g
-	}
-	seconds := func(name, help string) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "route_emitter", Name: name, Help: help,
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18)})
-		r.MustRegister(h)
-		return h
-	}
+	m := daemon.Metrics{Registerer: r, Namespace: "route_emitter"}
 	return &metrics{
-		registered:   counter("routes_registered_total", "URIs registered because something changed."),
-		unregistered: counter("routes_unregistered_total", "URIs unregistered because something changed."),
-		synced:       counter("routes_synced_total", "URIs registered in broadcasts."),
-		messages:     counter("http_route_nats_messages_emitted_total", "Messages about HTTP routes, of changes and broadcasts."),
-		collisions:   counter("address_collisions_total", "Times two instances claimed one address."),
-		invalid:      counter("invalid_routes_total", "Versions of DesiredLRPs whose routes could not be read."),
-		routes:       gauge("http_route_count", "Pairs of URI and endpoint in the table."),
-		routesSaid:   gauge("routes", "Pairs of URI and endpoint in the last broadcast."),
-		syncTime:     seconds("sync_duration_seconds", "Time of a full list that was applied."),
-		latency:      seconds("change_latency_seconds", "Time from the commit of a change of an instance to its messages."),
+		registered:   m.Counter("routes_registered_total", "URIs registered because something changed."),
+		unregistered: m.Counter("routes_unregistered_total", "URIs unregistered because something changed."),
+		synced:       m.Counter("routes_synced_total", "URIs registered in broadcasts."),
+		messages:     m.Counter("http_route_nats_messages_emitted_total", "Messages about HTTP routes, of changes and broadcasts."),
+		collisions:   m.Counter("address_collisions_total", "Times two instances claimed one address."),
+		invalid:      m.Counter("invalid_routes_total", "Versions of DesiredLRPs whose routes could not be read."),
+		routes:       m.Gauge("http_route_count", "Pairs of URI and endpoint in the table."),
+		routesSaid:   m.Gauge("routes", "Pairs of URI and endpoint in the last broadcast."),
+		syncTime:     m.Seconds("sync_duration_seconds", "Time of a full list that was applied."),
+		latency:      m.Seconds("change_latency_seconds", "Time from the commit of a change of an instance to its messages."),
 	}
 }
 

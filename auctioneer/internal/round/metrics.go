@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster/auctioneer/backlog"
+	"muster/internal/daemon"
 )
 
 // Metrics are the numbers of a loop.
@@ -17,33 +18,18 @@ type Metrics struct {
 
 // NewMetrics registers the metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "auctioneer", Name: name, Help: help})
-		r.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "auctioneer", Name: name, Help: help})
-		r.MustRegister(g)
-		return g
-	}
-	seconds := func(name, help string) prometheus.Histogram {
-		h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "auctioneer", Name: name, Help: help,
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18)})
-		r.MustRegister(h)
-		return h
-	}
+	m := daemon.Metrics{Registerer: r, Namespace: "auctioneer"}
 	return &Metrics{
-		started:     counter("lrp_auctions_started_total", "Instances that a cell accepted."),
-		failed:      counter("lrp_auctions_failed_total", "Instances that were not placed, or refused by the chosen cell, per try."),
-		stateErrors: counter("failed_cell_state_requests_total", "Times the state of a cell could not be watched."),
-		orderErrors: counter("failed_orders_total", "Calls to cells that ended without an answer."),
-		waiting:     gauge("waiting_instances", "Instances without a cell."),
-		coming:      gauge("coming_instances", "Instances ordered from a cell that the BBS does not show as claimed yet."),
-		cells:       gauge("cells", "Cells whose state is known."),
-		roundTime:   seconds("auction_duration_seconds", "Time to decide one auction."),
-		orderTime:   seconds("order_duration_seconds", "Time of one call that orders work from a cell."),
-		waitTime:    seconds("placement_wait_seconds", "Time from the wish for an instance, or its last change, to the order."),
+		started:     m.Counter("lrp_auctions_started_total", "Instances that a cell accepted."),
+		failed:      m.Counter("lrp_auctions_failed_total", "Instances that were not placed, or refused by the chosen cell, per try."),
+		stateErrors: m.Counter("failed_cell_state_requests_total", "Times the state of a cell could not be watched."),
+		orderErrors: m.Counter("failed_orders_total", "Calls to cells that ended without an answer."),
+		waiting:     m.Gauge("waiting_instances", "Instances without a cell."),
+		coming:      m.Gauge("coming_instances", "Instances ordered from a cell that the BBS does not show as claimed yet."),
+		cells:       m.Gauge("cells", "Cells whose state is known."),
+		roundTime:   m.Seconds("auction_duration_seconds", "Time to decide one auction."),
+		orderTime:   m.Seconds("order_duration_seconds", "Time of one call that orders work from a cell."),
+		waitTime:    m.Seconds("placement_wait_seconds", "Time from the wish for an instance, or its last change, to the order."),
 	}
 }
 

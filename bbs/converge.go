@@ -89,7 +89,7 @@ func (r *replica) steps(ctx context.Context, st *store.Store, steps []converge.S
 	}
 	var failure error
 	failed := 0
-	for i, err := range st.ApplyAll(ctx, events, convergeTrace) {
+	for i, err := range st.ApplyAll(ctx, events, store.Call{TraceID: convergeTrace}) {
 		ev := events[i]
 		var refusal *lrp.Refusal
 		switch {

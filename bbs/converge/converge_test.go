@@ -199,14 +199,14 @@ func (w *testWorld) apply(t interface{ Fatalf(string, ...any) }, steps []Step) {
 		g := w.groups[slot]
 		g.Wanted = w.wanted(slot)
 		s.Event.Epoch = "new"
-		after, _, err := lrp.Apply(g, s.Event, now)
+		out, err := lrp.Apply(g, s.Event, now)
 		if err != nil {
 			t.Fatalf("%s of %v (%s): %v", s.Event.Name, slot, s.Why, err)
 		}
-		if len(lrp.Diff(g, after)) == 0 {
+		if len(lrp.Diff(g, out.Group)) == 0 {
 			t.Fatalf("%s of %v (%s) changed nothing", s.Event.Name, slot, s.Why)
 		}
-		w.groups[slot] = after
+		w.groups[slot] = out.Group
 	}
 }
 

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
-// Event is one committed change. Exactly one of Desired, Actual, Crash and Cell is set; all are nil
+// Event is one committed change. Exactly one of Desired, Actual, Crash, Cell and Task is set; all are nil
 // when a newer server reports something that this program does not know, which it may skip.
 type Event struct {
 	// Revision is the position in the log: without gaps, and in commit order.
@@ -24,6 +25,7 @@ type Event struct {
 	Actual  *lrp.Change      // an ActualLRP was created, changed or removed
 	Crash   *lrp.CrashReport // an instance crashed; the change of its record is an event of its own
 	Cell    *CellChange      // a cell appeared, changed or expired
+	Task    *task.Change     // a task was created, changed or removed; only its Summary
 }
 
 // DesiredChange is a change of a DesiredLRP, without recipes, since those never change. Before is

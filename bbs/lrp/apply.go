@@ -7,21 +7,30 @@ import (
 	"time"
 )
 
-// Apply answers one event for one slot: what the group becomes, and which crashes are to be
-// reported. It changes nothing it was given; equal arguments give equal results.
+// Outcome is the answer to an event.
+type Outcome struct {
+	Group   Group         // what the group has become; as it was when the event was refused
+	Crashes []CrashReport // which crashes are to be reported
+	// Keep tells an evacuating cell to let the container run on. It has a meaning with an error too,
+	// and only for the events of an evacuation.
+	Keep bool
+}
+
+// Apply answers one event for one slot. It changes nothing it was given; equal arguments give equal
+// results.
 //
 // A refused event returns a *Refusal, an invalid one an *Invalid, both with the group as it was. An
 // accepted event that changes nothing returns the group as it was, and nothing is to be written;
 // Diff tells. Records before and after share what did not change: treat them as values.
 //
 // Any event can lead to a new record, so give every one an Epoch.
-func Apply(g Group, ev Event, now time.Time) (Group, []CrashReport, error) {
+func Apply(g Group, ev Event, now time.Time) (Outcome, error) {
 	if err := ev.Validate(); err != nil {
-		return g, nil, err
+		return Outcome{Group: g}, err
 	}
 	key, known := g.key()
 	if known && key.Slot != ev.Key.Slot {
-		return g, nil, fmt.Errorf("%s of %v meets the instances of %v", ev.Name, ev.Key.Slot, key.Slot)
+		return Outcome{Group: g}, fmt.Errorf("%s of %v meets the instances of %v", ev.Name, ev.Key.Slot, key.Slot)
 	}
 	by, facts := g.caller(ev), g.facts(now)
 	for _, r := range rules {
@@ -31,10 +40,10 @@ func Apply(g Group, ev Event, now time.Time) (Group, []CrashReport, error) {
 				// The one place where a removed record comes back.
 				after.Ordinary = after.fresh(ev, key.Domain, now)
 			}
-			return after, crashes, nil
+			return Outcome{Group: after, Crashes: crashes}, nil
 		}
 	}
-	return g, nil, g.refusal(ev)
+	return Outcome{Group: g}, g.refusal(ev)
 }
 
 // refusal is the answer to an event that no rule covers. It says who holds the slot, which is what

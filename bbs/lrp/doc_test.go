@@ -84,7 +84,7 @@ func writeMatrix(b *strings.Builder) {
 			if c.state != NoInstance {
 				g.Ordinary = record(c.state, Ordinary, alice)
 			}
-			after, crashes, err := Apply(g, reportOf(on, c.by), testNow)
+			after, crashes, err := applied(g, reportOf(on, c.by), testNow)
 			text := outcome(g, after, err)
 			switch {
 			case text == "-":

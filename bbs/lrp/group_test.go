@@ -18,7 +18,7 @@ func TestDiffOrder(t *testing.T) {
 		Wanted: true, Ordinary: record(Claimed, Ordinary, alice),
 		Evacuating: record(Running, Evacuating, evan), Suspect: record(Running, Suspect, susan),
 	}
-	after, _, err := Apply(g, reportOf(Start, alice), testNow)
+	after, _, err := applied(g, reportOf(Start, alice), testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestDiffOrder(t *testing.T) {
 func TestDiffReplaced(t *testing.T) {
 	t.Parallel()
 	g := Group{Wanted: true, Ordinary: record(Running, Ordinary, alice)}
-	after, _, err := Apply(g, reportOf(Remove, alice), testNow)
+	after, _, err := applied(g, reportOf(Remove, alice), testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestAnyHistory(t *testing.T) {
 			ev.Routable = rapid.Bool().Draw(t, "routable")
 			ev.Reason = rapid.SampledFrom([]string{"", "because", "no room"}).Draw(t, "reason")
 			before := clone(g)
-			after, crashes, err := Apply(g, ev, now)
+			after, crashes, err := applied(g, ev, now)
 			if diff := cmp.Diff(before, g); diff != "" {
 				t.Fatalf("%s changed its argument:\n%s", ev.Name, diff)
 			}

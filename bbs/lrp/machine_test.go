@@ -57,11 +57,11 @@ func TestEverySituation(t *testing.T) {
 			t.Fatalf("%s: the situation itself is broken: %v", s.name, err)
 		}
 		before := clone(s.group)
-		after, crashes, err := Apply(s.group, s.event, testNow)
+		after, crashes, err := applied(s.group, s.event, testNow)
 		if diff := cmp.Diff(before, s.group); diff != "" {
 			t.Errorf("%s: Apply changed its argument:\n%s", s.name, diff)
 		}
-		again, crashesAgain, errAgain := Apply(s.group, s.event, testNow)
+		again, crashesAgain, errAgain := applied(s.group, s.event, testNow)
 		if diff := cmp.Diff(after, again) + cmp.Diff(crashes, crashesAgain) + cmp.Diff(err, errAgain); diff != "" {
 			t.Errorf("%s: equal arguments, different results:\n%s", s.name, diff)
 		}
@@ -183,7 +183,7 @@ func answer(before, after Group, crashes []CrashReport, err error) []string {
 func TestSources(t *testing.T) {
 	t.Parallel()
 	for _, s := range situations() {
-		after, _, err := Apply(s.group, s.event, testNow)
+		after, _, err := applied(s.group, s.event, testNow)
 		if err != nil || s.group.Ordinary == nil || same(s.group.Ordinary, after.Ordinary) {
 			continue
 		}

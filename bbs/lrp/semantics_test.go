@@ -49,7 +49,7 @@ func TestOperations(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s from %s", cells[0], columns[i]), func(t *testing.T) {
 				t.Parallel()
-				after, _, err := Apply(g, ev, testNow)
+				after, _, err := applied(g, ev, testNow)
 				if got := outcome(g, after, err); got != want {
 					t.Errorf("got %s, want %s", got, want)
 				}
@@ -86,12 +86,12 @@ func outcome(before, after Group, err error) string {
 // slot, and converges it away later. Here a slot that nobody wants cannot be started.
 func TestStartWithoutRecord(t *testing.T) {
 	t.Parallel()
-	_, _, err := Apply(Group{}, reportOf(Start, bob), testNow)
+	_, _, err := applied(Group{}, reportOf(Start, bob), testNow)
 	var refused *Refusal
 	if !errors.As(err, &refused) || refused.Why != CannotBeStarted {
 		t.Errorf("start of an unwanted slot without record: %v", err)
 	}
-	after, _, err := Apply(Group{Wanted: true}, reportOf(Start, bob), testNow)
+	after, _, err := applied(Group{Wanted: true}, reportOf(Start, bob), testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestStartWithoutNews(t *testing.T) {
 	ev := reportOf(Start, alice)
 	ev.InternalRoutes, ev.MetricTags, ev.NetInfo.Ports = []string{}, map[string]string{}, []PortMapping{}
 	g := Group{Wanted: true, Ordinary: bare}
-	if after, _, err := Apply(g, ev, testNow); err != nil || after.Ordinary != bare {
+	if after, _, err := applied(g, ev, testNow); err != nil || after.Ordinary != bare {
 		t.Errorf("repeated start: %v, %v", after.Ordinary, err)
 	}
 	for name, change := range map[string]func(*Event){
@@ -129,7 +129,7 @@ func TestStartWithoutNews(t *testing.T) {
 			t.Parallel()
 			news := ev
 			change(&news)
-			after, _, err := Apply(g, news, testNow)
+			after, _, err := applied(g, news, testNow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +179,7 @@ func TestKeptAndCleared(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			after, _, err := Apply(Group{Wanted: true, Ordinary: tt.from}, tt.ev, testNow)
+			after, _, err := applied(Group{Wanted: true, Ordinary: tt.from}, tt.ev, testNow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -198,11 +198,11 @@ func TestSameFailureIsNotRewritten(t *testing.T) {
 		g := Group{Wanted: true, Ordinary: record(Unclaimed, Ordinary, nobody)}
 		ev := reportOf(Fail, nobody)
 		ev.Reason = reason
-		first, _, err := Apply(g, ev, testNow)
+		first, _, err := applied(g, ev, testNow)
 		if err != nil {
 			t.Fatal(err)
 		}
-		second, _, err := Apply(first, ev, testNow.Add(time.Hour))
+		second, _, err := applied(first, ev, testNow.Add(time.Hour))
 		if err != nil || len(Diff(first, second)) != 0 {
 			t.Errorf("the same failure changed %v (%v)", Diff(first, second), err)
 		}
@@ -214,7 +214,7 @@ func TestClockRunsBack(t *testing.T) {
 	t.Parallel()
 	early := testNow.Add(-time.Hour)
 	for _, s := range situations() {
-		after, _, err := Apply(s.group, s.event, early)
+		after, _, err := applied(s.group, s.event, early)
 		if err != nil || after.Ordinary == nil || s.group.Ordinary == nil || after.Ordinary.Tag.Epoch != "old" {
 			continue
 		}
@@ -248,7 +248,7 @@ func TestCrashPolicy(t *testing.T) {
 			t.Parallel()
 			a := record(tt.state, Ordinary, alice)
 			a.CrashCount, a.Since = tt.count, testNow.Add(-tt.ran)
-			after, crashes, err := Apply(Group{Wanted: true, Ordinary: a}, reportOf(Crash, alice), testNow)
+			after, crashes, err := applied(Group{Wanted: true, Ordinary: a}, reportOf(Crash, alice), testNow)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -307,7 +307,7 @@ func TestReasonFitsItsColumn(t *testing.T) {
 	a := record(Running, Ordinary, alice)
 	ev := reportOf(Crash, alice)
 	ev.Reason = strings.Repeat("a", 5000)
-	after, crashes, err := Apply(Group{Wanted: true, Ordinary: a}, ev, testNow)
+	after, crashes, err := applied(Group{Wanted: true, Ordinary: a}, ev, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +326,7 @@ func TestDesiredAgainElsewhere(t *testing.T) {
 	g := Group{Wanted: true, Domain: "elsewhere", Ordinary: old}
 	gone := reportOf(Remove, alice)
 	gone.Key.Domain = ""
-	g, _, err := Apply(g, gone, testNow)
+	g, _, err := applied(g, gone, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,28 +334,28 @@ func TestDesiredAgainElsewhere(t *testing.T) {
 		t.Fatalf("new record has key %+v", g.Ordinary.Key)
 	}
 	started := reportOf(Start, bob)
-	if _, _, err := Apply(g, started, testNow); err == nil {
+	if _, _, err := applied(g, started, testNow); err == nil {
 		t.Error("a start in the old domain was accepted")
 	}
 	started.Key.Domain = "elsewhere"
-	if g, _, err = Apply(g, started, testNow); err != nil || g.Ordinary.State != Running {
+	if g, _, err = applied(g, started, testNow); err != nil || g.Ordinary.State != Running {
 		t.Errorf("start in the new domain: %v", err)
 	}
-	if _, _, err := Apply(Group{Wanted: true, Domain: "elsewhere"}, reportOf(Start, bob), testNow); err == nil {
+	if _, _, err := applied(Group{Wanted: true, Domain: "elsewhere"}, reportOf(Start, bob), testNow); err == nil {
 		t.Error("a start without record was accepted in another domain than the slot is wanted in")
 	}
 	// A crash names the old domain, and a sibling that is left decides.
 	g = Group{Wanted: true, Domain: "elsewhere", Ordinary: old, Suspect: record(Running, Suspect, susan)}
-	g, _, err = Apply(g, reportOf(Crash, alice), testNow)
+	g, _, err = applied(g, reportOf(Crash, alice), testNow)
 	if err != nil || g.Ordinary.Domain != testKey.Domain {
 		t.Errorf("new record beside an old sibling has key %+v (%v)", g.Ordinary.Key, err)
 	}
-	g, _, err = Apply(Group{Wanted: true, Domain: "elsewhere", Ordinary: old}, reportOf(Crash, alice), testNow)
+	g, _, err = applied(Group{Wanted: true, Domain: "elsewhere", Ordinary: old}, reportOf(Crash, alice), testNow)
 	if err != nil || g.Ordinary.Domain != "elsewhere" {
 		t.Errorf("new record after a crash has key %+v (%v)", g.Ordinary.Key, err)
 	}
 	// Whoever does not say where the slot is wanted gets the domain that it had.
-	g, _, err = Apply(Group{Wanted: true, Ordinary: old}, gone, testNow)
+	g, _, err = applied(Group{Wanted: true, Ordinary: old}, gone, testNow)
 	if err != nil || g.Ordinary.Domain != testKey.Domain {
 		t.Errorf("new record without a wish has key %+v (%v)", g.Ordinary.Key, err)
 	}
@@ -366,7 +366,7 @@ func TestApplyToAnotherSlot(t *testing.T) {
 	ev := reportOf(Claim, bob)
 	ev.Key.Index = 2
 	g := Group{Ordinary: record(Unclaimed, Ordinary, nobody)}
-	if after, _, err := Apply(g, ev, testNow); err == nil || len(Diff(g, after)) != 0 {
+	if after, _, err := applied(g, ev, testNow); err == nil || len(Diff(g, after)) != 0 {
 		t.Errorf("an event of another slot was accepted: %v", after.Ordinary)
 	}
 }

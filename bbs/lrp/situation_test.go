@@ -200,3 +200,9 @@ func showVersion(a *Actual) string {
 	}
 	return text
 }
+
+// applied is Apply, for tests of what becomes of the group.
+func applied(g Group, ev Event, now time.Time) (Group, []CrashReport, error) {
+	out, err := Apply(g, ev, now)
+	return out.Group, out.Crashes, err
+}

@@ -453,7 +453,7 @@ func TestEventCannotBeStored(t *testing.T) {
 				t.Errorf("fields (-want +got):\n%s", diff)
 			}
 			g := Group{Wanted: true}
-			if after, _, err := Apply(g, ev, testNow); err == nil || after.Ordinary != nil {
+			if after, _, err := applied(g, ev, testNow); err == nil || after.Ordinary != nil {
 				t.Errorf("applied: %+v", after.Ordinary)
 			}
 		})

@@ -18,6 +18,7 @@ import (
 var cores = map[string]string{
 	"muster/bbs/lrp":             "the rules of an instance's life",
 	"muster/bbs/lrp/cfroute":     "the meaning of cf-router routes",
+	"muster/bbs/task":            "the rules of a task's life",
 	"muster/bbs/event":           "what a change is",
 	"muster/bbs/converge":        "what must be repaired",
 	"muster/cells":               "what a cell is",

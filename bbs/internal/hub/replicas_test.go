@@ -59,12 +59,12 @@ func TestWatchesMoveBetweenReplicas(t *testing.T) {
 		wg.Go(func() {
 			s, p := stores[n%2], lrp.ProcessGUID(fmt.Sprint("p", n))
 			d := lrp.Desired{Process: p, Domain: "d", RootFS: "docker://r/i#t"}
-			if err := s.Desire(t.Context(), d, ""); err != nil {
+			if err := s.Desire(t.Context(), d, store.Call{}); err != nil {
 				t.Error(err)
 			}
 			for i := range changes {
 				text := fmt.Sprint(i)
-				if err := s.Update(t.Context(), p, lrp.Update{Annotation: &text}, ""); err != nil {
+				if err := s.Update(t.Context(), p, lrp.Update{Annotation: &text}, store.Call{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -174,7 +174,7 @@ func TestWatchFromTheFuture(t *testing.T) {
 	if err := behind.Start(t.Context(), s); err != nil { // and it never runs
 		t.Fatal(err)
 	}
-	if err := s.Desire(t.Context(), lrp.Desired{Process: "p", Domain: "d", RootFS: "a:b"}, ""); err != nil {
+	if err := s.Desire(t.Context(), lrp.Desired{Process: "p", Domain: "d", RootFS: "a:b"}, store.Call{}); err != nil {
 		t.Fatal(err)
 	}
 	w, err := behind.Watch(t.Context(), 1, Filter{})

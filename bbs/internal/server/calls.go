@@ -25,7 +25,7 @@ func (s *Server) DesireLRP(ctx context.Context, r *bbsv1.DesireLRPRequest) (*bbs
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	if err := s.store().Desire(ctx, d, traceID(ctx)); err != nil {
+	if err := s.store().Desire(ctx, d, call(ctx)); err != nil {
 		return nil, err
 	}
 	return &bbsv1.DesiredLRPLifecycleResponse{}, nil
@@ -44,7 +44,7 @@ func (s *Server) UpdateDesiredLRP(ctx context.Context, r *bbsv1.UpdateDesiredLRP
 	if err := u.Validate(); err != nil {
 		return nil, err
 	}
-	if err := s.store().Update(ctx, lrp.ProcessGUID(r.GetProcessGuid()), u, traceID(ctx)); err != nil {
+	if err := s.store().Update(ctx, lrp.ProcessGUID(r.GetProcessGuid()), u, call(ctx)); err != nil {
 		return nil, err
 	}
 	return &bbsv1.DesiredLRPLifecycleResponse{}, nil
@@ -55,7 +55,7 @@ func (s *Server) RemoveDesiredLRP(ctx context.Context, r *bbsv1.RemoveDesiredLRP
 	if r.GetProcessGuid() == "" {
 		return nil, missing("process_guid", "name the process")
 	}
-	if err := s.store().RemoveDesired(ctx, lrp.ProcessGUID(r.GetProcessGuid()), traceID(ctx)); err != nil {
+	if err := s.store().RemoveDesired(ctx, lrp.ProcessGUID(r.GetProcessGuid()), call(ctx)); err != nil {
 		return nil, err
 	}
 	return &bbsv1.DesiredLRPLifecycleResponse{}, nil
@@ -158,7 +158,7 @@ func (s *Server) ActualLRPs(ctx context.Context, r *bbsv1.ActualLRPsRequest) (*b
 
 // apply reports an event; the store validates it.
 func (s *Server) apply(ctx context.Context, ev lrp.Event) (*bbsv1.ActualLRPLifecycleResponse, error) {
-	if err := s.store().Apply(ctx, ev, traceID(ctx)); err != nil {
+	if err := s.store().Apply(ctx, ev, call(ctx)); err != nil {
 		return nil, err
 	}
 	return &bbsv1.ActualLRPLifecycleResponse{}, nil
@@ -240,7 +240,7 @@ func (s *Server) Heartbeat(ctx context.Context, r *bbsv1.HeartbeatRequest) (*bbs
 			Problem: fmt.Sprintf("must be %d to %d milliseconds", minHeartbeatTTL.Milliseconds(), maxHeartbeatTTL.Milliseconds()),
 		}}}
 	}
-	if err := s.store().Heartbeat(ctx, p, ttl, traceID(ctx)); err != nil {
+	if err := s.store().Heartbeat(ctx, p, ttl, call(ctx)); err != nil {
 		return nil, err
 	}
 	return &bbsv1.HeartbeatResponse{}, nil

@@ -171,3 +171,6 @@ func traceID(ctx context.Context) string {
 	}
 	return v[0][:min(len(v[0]), maxTraceBytes)]
 }
+
+// call says what goes with a request that writes.
+func call(ctx context.Context) store.Call { return store.Call{TraceID: traceID(ctx)} }

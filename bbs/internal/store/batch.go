@@ -174,7 +174,7 @@ func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, committ
 func (b *batch) decide(w *world) {
 	b.answers = make([]error, len(b.requests))
 	for i, r := range b.requests {
-		b.answers[i] = r.op.decide(w, r.trace)
+		b.answers[i] = r.op.decide(w, r.call)
 	}
 }
 

@@ -80,7 +80,7 @@ func TestStoppedStore(t *testing.T) {
 	for n := range callers {
 		wg.Go(func() {
 			for i := 0; ; i++ {
-				err := s.Desire(t.Context(), app(fmt.Sprintf("p-%d-%d", n, i), 0), "")
+				err := s.Desire(t.Context(), app(fmt.Sprintf("p-%d-%d", n, i), 0), Call{})
 				if err != nil {
 					if !errors.Is(err, ErrClosed) {
 						t.Errorf("%v, want %v", err, ErrClosed)
@@ -97,7 +97,7 @@ func TestStoppedStore(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("the store ended with %v", err)
 	}
-	if errs := s.ApplyAll(t.Context(), []lrp.Event{claim("p", 0, lrp.InstanceKey{Instance: "i", Cell: "c"})}, ""); !errors.Is(errs[0], ErrClosed) {
+	if errs := s.ApplyAll(t.Context(), []lrp.Event{claim("p", 0, lrp.InstanceKey{Instance: "i", Cell: "c"})}, Call{}); !errors.Is(errs[0], ErrClosed) {
 		t.Errorf("a late call: %v, want %v", errs[0], ErrClosed)
 	}
 	acknowledged := 0
@@ -120,7 +120,7 @@ func TestPublishedBeforeAnswered(t *testing.T) {
 		defer mu.Unlock()
 		published = append(published, records...)
 	}})
-	must(t, s.Desire(t.Context(), app("p", 2), ""))
+	must(t, s.Desire(t.Context(), app("p", 2), Call{}))
 	mu.Lock()
 	defer mu.Unlock()
 	if len(published) != 3 {
@@ -142,7 +142,7 @@ func TestListShowsItsRevision(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := range processes {
-			if err := s.Desire(t.Context(), app(fmt.Sprint("p", i), 0), ""); err != nil { // one change each
+			if err := s.Desire(t.Context(), app(fmt.Sprint("p", i), 0), Call{}); err != nil { // one change each
 				t.Error(err)
 			}
 		}

@@ -37,10 +37,10 @@ func TestLifeOfACell(t *testing.T) {
 	small := cells.Presence{Cell: "c1", RepURL: "https://a:1801", Zone: "z1", Capacity: cells.Resources{MemoryMB: 1}}
 	large := small
 	large.Capacity.MemoryMB = 2
-	must(t, s.Heartbeat(ctx, small, ttl, "trace"))
-	must(t, s.Heartbeat(ctx, small, ttl, ""))
-	must(t, s.Heartbeat(ctx, large, ttl, ""))
-	must(t, s.Heartbeat(ctx, cells.Presence{Cell: "c2"}, ttl, ""))
+	must(t, s.Heartbeat(ctx, small, ttl, Call{TraceID: "trace"}))
+	must(t, s.Heartbeat(ctx, small, ttl, Call{}))
+	must(t, s.Heartbeat(ctx, large, ttl, Call{}))
+	must(t, s.Heartbeat(ctx, cells.Presence{Cell: "c2"}, ttl, Call{}))
 
 	if got := sweep(t, s, time.Hour); len(got) != 0 {
 		t.Errorf("dropped %v, which were just heard of", got)
@@ -49,7 +49,7 @@ func TestLifeOfACell(t *testing.T) {
 	if got := sweep(t, s, ttl-time.Millisecond); len(got) != 0 {
 		t.Errorf("dropped %v, which could not be heard for their time to live", got)
 	}
-	must(t, s.Heartbeat(ctx, cells.Presence{Cell: "c2"}, ttl, "")) // back in time
+	must(t, s.Heartbeat(ctx, cells.Presence{Cell: "c2"}, ttl, Call{})) // back in time
 	if diff := cmp.Diff([]lrp.CellID{"c1"}, sweep(t, s, ttl)); diff != "" {
 		t.Errorf("dropped (-want +got):\n%s", diff)
 	}
@@ -61,7 +61,7 @@ func TestLifeOfACell(t *testing.T) {
 	if diff := cmp.Diff([]cells.Presence{{Cell: "c2"}}, list); diff != "" {
 		t.Errorf("cells that are left (-want +got):\n%s", diff)
 	}
-	must(t, s.Heartbeat(ctx, small, ttl, "")) // and it is new again
+	must(t, s.Heartbeat(ctx, small, ttl, Call{})) // and it is new again
 
 	var got []event.CellChange
 	for _, ev := range history(t, s) {
@@ -86,7 +86,7 @@ func TestHeartbeatMeetsExpiry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := fresh(t)
-			must(t, s.Heartbeat(t.Context(), cells.Presence{Cell: "c"}, time.Second, ""))
+			must(t, s.Heartbeat(t.Context(), cells.Presence{Cell: "c"}, time.Second, Call{}))
 			silence(t, s)
 			var requests []*request
 			for _, o := range order {
@@ -111,7 +111,7 @@ func TestHeartbeatMeetsExpiry(t *testing.T) {
 func TestOneReplicaDropsACell(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
-	must(t, s.Heartbeat(t.Context(), cells.Presence{Cell: "c"}, time.Second, ""))
+	must(t, s.Heartbeat(t.Context(), cells.Presence{Cell: "c"}, time.Second, Call{}))
 	expire := func() int {
 		dropped, err := s.expire(t.Context(), []lrp.CellID{"c"})
 		must(t, err)

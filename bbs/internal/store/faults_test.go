@@ -65,7 +65,7 @@ func TestPostgresKilledUnderLoad(t *testing.T) {
 				default:
 				}
 				p := fmt.Sprintf("p-%d-%d", n, i)
-				switch err := s.Desire(context.Background(), app(p, 2), ""); {
+				switch err := s.Desire(context.Background(), app(p, 2), Call{}); {
 				case err == nil:
 					acknowledged[n] = append(acknowledged[n], p)
 					select {

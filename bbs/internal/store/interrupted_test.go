@@ -62,9 +62,9 @@ type hookedOp struct {
 	decided func()
 }
 
-func (o *hookedOp) decide(w *world, trace string) error {
+func (o *hookedOp) decide(w *world, c Call) error {
 	o.once.Do(o.decided)
-	return o.op.decide(w, trace)
+	return o.op.decide(w, c)
 }
 
 // A call whose commit was interrupted has its effect once, whether the commit took place or not, and
@@ -78,9 +78,9 @@ func TestInterruptedCommit(t *testing.T) {
 			url := pgtest.Database(t, Migrate)
 			var told atomic.Int32
 			s := openWith(t, url, &next, Options{Published: func([]Record) { told.Add(1) }})
-			must(t, s.Desire(t.Context(), app("first", 1), "")) // the statements are known to the connection now
+			must(t, s.Desire(t.Context(), app("first", 1), Call{})) // the statements are known to the connection now
 			o := &hookedOp{op: &desireOp{desired: app("p", 1), epoch: newEpoch}, decided: func() { next.Store(fault) }}
-			if err := s.do(t.Context(), o, ""); err != nil {
+			if err := s.do(t.Context(), o, Call{}); err != nil {
 				t.Errorf("the caller was told %v", err)
 			}
 			if next.Load() != nothing {

@@ -31,12 +31,12 @@ func (m *model) apply(ev lrp.Event) error {
 	g := m.groups[slot]
 	g.Wanted, g.Domain = slot.Index < d.Instances, d.Domain
 	ev.Epoch = newEpoch()
-	after, crashes, err := lrp.Apply(g, ev, m.now)
+	out, err := lrp.Apply(g, ev, m.now)
 	if err != nil {
 		return err
 	}
-	m.groups[slot] = after
-	m.changes += uint64(len(crashes) + len(lrp.Diff(g, after)))
+	m.groups[slot] = out.Group
+	m.changes += uint64(len(out.Crashes) + len(lrp.Diff(g, out.Group)))
 	return nil
 }
 

@@ -2,11 +2,9 @@ package store
 
 import (
 	"reflect"
-	"time"
 
 	"muster/bbs/event"
 	"muster/bbs/lrp"
-	"muster/cells"
 )
 
 // The names of what is refused to callers of desired records.
@@ -20,7 +18,7 @@ const (
 type op interface {
 	needs(*subjects)
 	// decide changes the world, or refuses and leaves it as it was.
-	decide(w *world, trace string) error
+	decide(w *world, c Call) error
 }
 
 // desireOp creates a DesiredLRP and its slots.
@@ -31,7 +29,7 @@ type desireOp struct {
 
 func (o *desireOp) needs(s *subjects) { s.full[o.desired.Process] = true }
 
-func (o *desireOp) decide(w *world, trace string) error {
+func (o *desireOp) decide(w *world, c Call) error {
 	cur := w.current(o.desired.Process)
 	if cur.after != nil {
 		return &lrp.Refusal{Slot: lrp.Slot{Process: o.desired.Process}, Event: eventDesire, Why: lrp.Exists}
@@ -46,7 +44,7 @@ func (o *desireOp) decide(w *world, trace string) error {
 		return err
 	}
 	cur.after = &d
-	dr.keep(trace)
+	dr.keep(c)
 	return nil
 }
 
@@ -59,7 +57,7 @@ type updateOp struct {
 
 func (o *updateOp) needs(s *subjects) { s.full[o.process] = true }
 
-func (o *updateOp) decide(w *world, trace string) error {
+func (o *updateOp) decide(w *world, c Call) error {
 	cur := w.current(o.process)
 	if cur.after == nil {
 		return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventUpdate, Why: lrp.NotFound}
@@ -84,7 +82,7 @@ func (o *updateOp) decide(w *world, trace string) error {
 		}
 	}
 	cur.after = &after
-	dr.keep(trace)
+	dr.keep(c)
 	return nil
 }
 
@@ -96,7 +94,7 @@ type deleteOp struct {
 
 func (o *deleteOp) needs(s *subjects) { s.full[o.process] = true }
 
-func (o *deleteOp) decide(w *world, trace string) error {
+func (o *deleteOp) decide(w *world, c Call) error {
 	cur := w.current(o.process)
 	if cur.after == nil {
 		return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventDelete, Why: lrp.NotFound}
@@ -108,7 +106,7 @@ func (o *deleteOp) decide(w *world, trace string) error {
 		return err
 	}
 	cur.after = nil
-	dr.keep(trace)
+	dr.keep(c)
 	return nil
 }
 
@@ -117,62 +115,11 @@ type eventOp struct{ ev lrp.Event }
 
 func (o *eventOp) needs(s *subjects) { s.slots[o.ev.Key.Slot] = true }
 
-func (o *eventOp) decide(w *world, trace string) error {
+func (o *eventOp) decide(w *world, c Call) error {
 	dr := w.draft()
 	if err := dr.apply(o.ev); err != nil {
 		return err
 	}
-	dr.keep(trace)
+	dr.keep(c)
 	return nil
-}
-
-// heartbeatOp is a sign of life of a cell.
-type heartbeatOp struct {
-	presence cells.Presence
-	ttl      time.Duration
-}
-
-func (o *heartbeatOp) needs(s *subjects) { s.cells[o.presence.Cell] = true }
-
-func (o *heartbeatOp) decide(w *world, trace string) error {
-	cur := w.cell(o.presence.Cell)
-	cur.touched, cur.ttl = true, o.ttl
-	if cur.after != nil && reflect.DeepEqual(*cur.after, o.presence) {
-		return nil
-	}
-	before, after := cur.after, o.presence
-	cur.after = &after
-	w.events = append(w.events, event.Event{
-		At: w.now, TraceID: trace, Cell: &event.CellChange{Before: before, After: &after},
-	})
-	return nil
-}
-
-// expireOp drops a cell that has been silent for too long, unless it has been heard of meanwhile.
-type expireOp struct {
-	cell    lrp.CellID
-	dropped bool // of the newest decision
-}
-
-func (o *expireOp) needs(s *subjects) { s.cells[o.cell] = true }
-
-func (o *expireOp) decide(w *world, trace string) error {
-	cur := w.cell(o.cell)
-	o.dropped = cur.after != nil && cur.overdue && !cur.touched
-	if !o.dropped {
-		return nil
-	}
-	before := cur.after
-	cur.after = nil
-	w.events = append(w.events, event.Event{At: w.now, TraceID: trace, Cell: &event.CellChange{Before: before}})
-	return nil
-}
-
-func (w *world) cell(id lrp.CellID) *cellState {
-	c := w.cells[id]
-	if c == nil {
-		c = &cellState{}
-		w.cells[id] = c
-	}
-	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -186,24 +185,4 @@ func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	var revision uint64
 	err := s.Pools.Read.QueryRow(ctx, s.sql["newest_revision"]).Scan(&revision)
 	return revision, unavailable("read the newest revision", err)
-}
-
-// Sweep drops cells that have been silent for longer than their time to live, and forgets domains
-// that are stale. heard is for how long this replica has been able to store heartbeats: a cell
-// whose time to live is longer than that is given the benefit of the doubt, so that an outage of the
-// database is not mistaken for one of the cells.
-func (s *Store) Sweep(ctx context.Context, heard time.Duration) (dropped []lrp.CellID, err error) {
-	rows, err := s.Pools.Read.Query(ctx, s.sql["overdue_cells"], heard.Milliseconds())
-	if err != nil {
-		return nil, unavailable("look for silent cells", err)
-	}
-	silent, err := pgx.CollectRows(rows, pgx.RowTo[lrp.CellID])
-	if err != nil {
-		return nil, unavailable("look for silent cells", err)
-	}
-	if dropped, err = s.expire(ctx, silent); err != nil {
-		return dropped, err
-	}
-	_, err = s.Pools.Read.Exec(ctx, s.sql["delete_stale_domains"])
-	return dropped, unavailable("forget stale domains", err)
 }

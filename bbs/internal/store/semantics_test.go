@@ -29,16 +29,16 @@ func TestNewRecordsAreOfTheNewDomain(t *testing.T) {
 	s := fresh(t)
 	ctx := t.Context()
 	by := lrp.InstanceKey{Instance: "i", Cell: "c"}
-	must(t, s.Desire(ctx, app("p", 1), ""))
-	must(t, s.Apply(ctx, claim("p", 0, by), ""))
-	must(t, s.RemoveDesired(ctx, "p", ""))
+	must(t, s.Desire(ctx, app("p", 1), Call{}))
+	must(t, s.Apply(ctx, claim("p", 0, by), Call{}))
+	must(t, s.RemoveDesired(ctx, "p", Call{}))
 	elsewhere := app("p", 1)
 	elsewhere.Domain = "elsewhere"
-	must(t, s.Desire(ctx, elsewhere, ""))
+	must(t, s.Desire(ctx, elsewhere, Call{}))
 	if a := state(t, s, "p", 0); a.Domain != "d" || !a.Retiring {
 		t.Fatalf("the old instance became %+v, want it to stop where it was", a)
 	}
-	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: slotKey("p", 0), By: by}, ""))
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: slotKey("p", 0), By: by}, Call{}))
 	if a := state(t, s, "p", 0); a.Domain != "elsewhere" || a.State != lrp.Unclaimed {
 		t.Errorf("the new record is %+v, want it UNCLAIMED in the new domain", a)
 	}
@@ -58,7 +58,7 @@ func TestOneDesireWins(t *testing.T) {
 			wg.Go(func() {
 				d := app(fmt.Sprint("p", round), 2)
 				d.Annotation = fmt.Sprint(c)
-				answers[c] = replicas[c%2].Desire(t.Context(), d, "")
+				answers[c] = replicas[c%2].Desire(t.Context(), d, Call{})
 			})
 		}
 		wg.Wait()
@@ -89,12 +89,12 @@ func TestUpdateMustFitTheRecord(t *testing.T) {
 	s := fresh(t)
 	d := app("p", 1)
 	d.RunInfo.Ports = []uint32{8080}
-	must(t, s.Desire(t.Context(), d, ""))
+	must(t, s.Desire(t.Context(), d, Call{}))
 	three := int32(3)
 	u := lrp.Update{Instances: &three, Routes: map[string][]byte{"cf-router": []byte(`[{"hostnames":["a.example"],"port":9090}]`)}}
 	must(t, u.Validate()) // alone it looks fine
 	var inv *lrp.Invalid
-	if err := s.Update(t.Context(), "p", u, ""); !errors.As(err, &inv) || inv.Fields[0].Field != "routes" {
+	if err := s.Update(t.Context(), "p", u, Call{}); !errors.As(err, &inv) || inv.Fields[0].Field != "routes" {
 		t.Errorf("update: %v, want an error that names routes", err)
 	}
 	if _, revision, err := s.Actuals(t.Context(), ActualFilter{}); err != nil || revision != 2 {
@@ -108,11 +108,11 @@ func TestRestartWaitsForBackOff(t *testing.T) {
 	now := time.Date(2030, 1, 1, 0, 0, 0, 999, time.UTC)
 	s := open(t, pgtest.Database(t, Migrate), Options{Now: func() time.Time { return now }})
 	ctx := t.Context()
-	must(t, s.Desire(ctx, app("p", 1), ""))
+	must(t, s.Desire(ctx, app("p", 1), Call{}))
 	by := lrp.InstanceKey{Instance: "i", Cell: "c"}
 	for range lrp.ImmediateRestarts + 1 {
-		must(t, s.Apply(ctx, claim("p", 0, by), ""))
-		must(t, s.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: slotKey("p", 0), By: by, Reason: "r"}, ""))
+		must(t, s.Apply(ctx, claim("p", 0, by), Call{}))
+		must(t, s.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: slotKey("p", 0), By: by, Reason: "r"}, Call{}))
 	}
 	crashed := state(t, s, "p", 0)
 	due, ok := lrp.RestartAt(crashed)
@@ -120,12 +120,12 @@ func TestRestartWaitsForBackOff(t *testing.T) {
 		t.Fatalf("after %d crashes: %+v", lrp.ImmediateRestarts+1, crashed)
 	}
 	now = due.Add(-time.Microsecond)
-	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, ""))
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, Call{}))
 	if got := state(t, s, "p", 0); got.State != lrp.Crashed {
 		t.Errorf("before its time it became %s", got.State)
 	}
 	now = due
-	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, ""))
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Restart, Key: slotKey("p", 0)}, Call{}))
 	if got := state(t, s, "p", 0); got.State != lrp.Unclaimed || got.CrashCount != lrp.ImmediateRestarts+1 {
 		t.Errorf("in time it became %+v, want UNCLAIMED with its crashes", got)
 	}
@@ -138,7 +138,7 @@ func TestNotStorableIsInvalid(t *testing.T) {
 	ctx := t.Context()
 	const nul = "a\x00b"
 	for name, call := range map[string]func() error{
-		"remove desired": func() error { return s.RemoveDesired(ctx, nul, "") },
+		"remove desired": func() error { return s.RemoveDesired(ctx, nul, Call{}) },
 		"declare fresh":  func() error { return s.UpsertDomain(ctx, nul, 0) },
 		"list desired":   func() error { _, _, err := s.Desired(ctx, DesiredFilter{Domain: nul}); return err },
 		"list actual":    func() error { _, _, err := s.Actuals(ctx, ActualFilter{Cell: nul}); return err },
@@ -157,7 +157,7 @@ func TestPrune(t *testing.T) {
 	s := fresh(t)
 	ctx := t.Context()
 	for i := range 10 {
-		must(t, s.Desire(ctx, app(fmt.Sprint("p", i), 0), ""))
+		must(t, s.Desire(ctx, app(fmt.Sprint("p", i), 0), Call{}))
 	}
 	prune := func(age time.Duration, count, want int64) {
 		t.Helper()
@@ -201,7 +201,7 @@ func TestHoleIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
 	for i := range 5 {
-		must(t, s.Desire(t.Context(), app(fmt.Sprint("p", i), 0), ""))
+		must(t, s.Desire(t.Context(), app(fmt.Sprint("p", i), 0), Call{}))
 	}
 	if _, err := s.Pools.Read.Exec(t.Context(), "delete from events where revision = 3"); err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"muster/bbs/lrp"
-	"muster/cells"
 )
 
 // Limits of the writer.
@@ -76,7 +75,7 @@ type Store struct {
 type request struct {
 	ctx    context.Context
 	op     op
-	trace  string
+	call   Call
 	answer chan error // buffered: the writer never waits
 }
 
@@ -136,16 +135,16 @@ func (s *Store) write(ctx context.Context) {
 
 // do queues a call and waits for its answer. A caller that stops waiting does not learn whether its
 // call had an effect.
-func (s *Store) do(ctx context.Context, o op, trace string) error {
-	return s.doAll(ctx, []op{o}, trace)[0]
+func (s *Store) do(ctx context.Context, o op, c Call) error {
+	return s.doAll(ctx, []op{o}, c)[0]
 }
 
 // doAll is do for many calls at once, in order; each has its own answer.
-func (s *Store) doAll(ctx context.Context, ops []op, trace string) []error {
+func (s *Store) doAll(ctx context.Context, ops []op, c Call) []error {
 	answers := make([]error, len(ops))
 	requests := make([]*request, len(ops))
 	for i, o := range ops {
-		r := &request{ctx: ctx, op: o, trace: trace, answer: make(chan error, 1)}
+		r := &request{ctx: ctx, op: o, call: c, answer: make(chan error, 1)}
 		select {
 		case <-s.closed:
 			answers[i] = ErrClosed
@@ -181,34 +180,34 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 }
 
 // Desire creates a DesiredLRP, which the caller has validated, and the slots for its instances.
-func (s *Store) Desire(ctx context.Context, d lrp.Desired, trace string) error {
-	return s.do(ctx, &desireOp{desired: d, epoch: newEpoch}, trace)
+func (s *Store) Desire(ctx context.Context, d lrp.Desired, c Call) error {
+	return s.do(ctx, &desireOp{desired: d, epoch: newEpoch}, c)
 }
 
 // Update changes a DesiredLRP and scales it, if the update is valid for the record.
-func (s *Store) Update(ctx context.Context, p lrp.ProcessGUID, u lrp.Update, trace string) error {
-	return s.do(ctx, &updateOp{process: p, update: u, epoch: newEpoch}, trace)
+func (s *Store) Update(ctx context.Context, p lrp.ProcessGUID, u lrp.Update, c Call) error {
+	return s.do(ctx, &updateOp{process: p, update: u, epoch: newEpoch}, c)
 }
 
 // RemoveDesired removes a DesiredLRP and stops its instances.
-func (s *Store) RemoveDesired(ctx context.Context, p lrp.ProcessGUID, trace string) error {
-	return s.do(ctx, &deleteOp{process: p, epoch: newEpoch}, trace)
+func (s *Store) RemoveDesired(ctx context.Context, p lrp.ProcessGUID, c Call) error {
+	return s.do(ctx, &deleteOp{process: p, epoch: newEpoch}, c)
 }
 
 // Apply runs the rules for one event of a slot and stores what becomes of it. An empty epoch is
 // filled in.
-func (s *Store) Apply(ctx context.Context, ev lrp.Event, trace string) error {
+func (s *Store) Apply(ctx context.Context, ev lrp.Event, c Call) error {
 	if ev.Epoch == "" {
 		ev.Epoch = newEpoch()
 	}
 	if err := ev.Validate(); err != nil {
 		return err // without troubling the database
 	}
-	return s.do(ctx, &eventOp{ev: ev}, trace)
+	return s.do(ctx, &eventOp{ev: ev}, c)
 }
 
 // ApplyAll is Apply for many events, in order; each has its own answer.
-func (s *Store) ApplyAll(ctx context.Context, evs []lrp.Event, trace string) []error {
+func (s *Store) ApplyAll(ctx context.Context, evs []lrp.Event, c Call) []error {
 	ops := make([]op, len(evs))
 	for i, ev := range evs {
 		if ev.Epoch == "" {
@@ -216,29 +215,7 @@ func (s *Store) ApplyAll(ctx context.Context, evs []lrp.Event, trace string) []e
 		}
 		ops[i] = &eventOp{ev: ev}
 	}
-	return s.doAll(ctx, ops, trace)
-}
-
-// Heartbeat notes a sign of life of a cell, good for ttl.
-func (s *Store) Heartbeat(ctx context.Context, p cells.Presence, ttl time.Duration, trace string) error {
-	return s.do(ctx, &heartbeatOp{presence: p, ttl: ttl}, trace)
-}
-
-// expire drops cells that are still silent, and returns those that were.
-func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (dropped []lrp.CellID, err error) {
-	ops := make([]op, len(silent))
-	for i, id := range silent {
-		ops[i] = &expireOp{cell: id}
-	}
-	for i, answer := range s.doAll(ctx, ops, "") {
-		switch {
-		case answer != nil: // and the call may still be in the hands of a writer
-			err = fmt.Errorf("drop silent cell %s: %w", silent[i], answer)
-		case ops[i].(*expireOp).dropped:
-			dropped = append(dropped, silent[i])
-		}
-	}
-	return dropped, err
+	return s.doAll(ctx, ops, c)
 }
 
 // newEpoch returns a random epoch.

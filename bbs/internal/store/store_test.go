@@ -162,10 +162,10 @@ func TestLifeOfAProcess(t *testing.T) {
 	s := fresh(t)
 	ctx := t.Context()
 	want := app("p", 2)
-	must(t, s.Desire(ctx, want, "trace-1"))
+	must(t, s.Desire(ctx, want, Call{TraceID: "trace-1"}))
 
 	var refusal *lrp.Refusal
-	if err := s.Desire(ctx, want, ""); !errors.As(err, &refusal) || refusal.Why != lrp.Exists {
+	if err := s.Desire(ctx, want, Call{}); !errors.As(err, &refusal) || refusal.Why != lrp.Exists {
 		t.Errorf("desired twice: %v, want a refusal with %s", err, lrp.Exists)
 	}
 	list, revision, err := s.Desired(ctx, DesiredFilter{Processes: []lrp.ProcessGUID{"p"}})
@@ -182,30 +182,30 @@ func TestLifeOfAProcess(t *testing.T) {
 	}
 
 	a := lrp.InstanceKey{Instance: "i", Cell: "c"}
-	must(t, s.Apply(ctx, claim("p", 0, a), ""))
-	must(t, s.Apply(ctx, start("p", 0, a), ""))
+	must(t, s.Apply(ctx, claim("p", 0, a), Call{}))
+	must(t, s.Apply(ctx, start("p", 0, a), Call{}))
 	before, err := s.Revision(ctx)
 	must(t, err)
-	must(t, s.Apply(ctx, start("p", 0, a), ""))
+	must(t, s.Apply(ctx, start("p", 0, a), Call{}))
 	if after, err := s.Revision(ctx); err != nil || after != before {
 		t.Errorf("a repeated start went from revision %d to %d (%v), want nothing written", before, after, err)
 	}
-	if err := s.Apply(ctx, claim("p", 0, lrp.InstanceKey{Instance: "j", Cell: "d"}), ""); !errors.As(err, &refusal) || refusal.Held != a {
+	if err := s.Apply(ctx, claim("p", 0, lrp.InstanceKey{Instance: "j", Cell: "d"}), Call{}); !errors.As(err, &refusal) || refusal.Held != a {
 		t.Errorf("claim of a held slot: %v, want a refusal that names %v", err, a)
 	}
 
 	one := int32(1)
-	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, ""))
-	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, "")) // changes nothing
-	must(t, s.RemoveDesired(ctx, "p", ""))
+	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, Call{}))
+	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, Call{})) // changes nothing
+	must(t, s.RemoveDesired(ctx, "p", Call{}))
 	actuals, _, err := s.Actuals(ctx, ActualFilter{})
 	must(t, err)
 	if len(actuals) != 1 || !actuals[0].Retiring || actuals[0].State != lrp.Running {
 		t.Errorf("after removal: %+v, want the running instance retiring and nothing else", actuals)
 	}
 	checkReplay(t, s)
-	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: slotKey("p", 0), By: a}, ""))
-	if err := s.RemoveDesired(ctx, "p", ""); !errors.As(err, &refusal) || refusal.Why != lrp.NotFound {
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: slotKey("p", 0), By: a}, Call{}))
+	if err := s.RemoveDesired(ctx, "p", Call{}); !errors.As(err, &refusal) || refusal.Why != lrp.NotFound {
 		t.Errorf("removed twice: %v, want a refusal with %s", err, lrp.NotFound)
 	}
 	checkReplay(t, s)
@@ -220,7 +220,7 @@ func TestRevisionsHaveNoGapsAcrossReplicas(t *testing.T) {
 	replicas := []*Store{open(t, url, Options{}), open(t, url, Options{})}
 	const processes, callers = 8, 16
 	for i := range processes {
-		must(t, replicas[0].Desire(t.Context(), app(fmt.Sprint("p", i), 4), ""))
+		must(t, replicas[0].Desire(t.Context(), app(fmt.Sprint("p", i), 4), Call{}))
 	}
 	var wg sync.WaitGroup
 	for c := range callers {
@@ -231,7 +231,7 @@ func TestRevisionsHaveNoGapsAcrossReplicas(t *testing.T) {
 				by := lrp.InstanceKey{Instance: lrp.InstanceGUID(fmt.Sprint("i", c, i)), Cell: lrp.CellID(fmt.Sprint("c", c))}
 				for _, ev := range []lrp.Event{claim(p, index, by), start(p, index, by), {Name: lrp.Crash, Key: slotKey(p, index), By: by, Reason: "r"}} {
 					var refusal *lrp.Refusal
-					if err := s.Apply(t.Context(), ev, ""); err != nil && !errors.As(err, &refusal) {
+					if err := s.Apply(t.Context(), ev, Call{}); err != nil && !errors.As(err, &refusal) {
 						t.Error(err)
 					}
 				}
@@ -256,7 +256,7 @@ func TestMigrations(t *testing.T) {
 	wg.Wait()
 	must(t, Migrate(t.Context(), url))
 	s := open(t, url, Options{})
-	must(t, s.Desire(t.Context(), app("p", 1), ""))
+	must(t, s.Desire(t.Context(), app("p", 1), Call{}))
 	must(t, Migrate(t.Context(), url))
 	if _, revision, err := s.Actuals(t.Context(), ActualFilter{}); err != nil || revision != 2 {
 		t.Errorf("after another migration: revision %d, %v; want 2", revision, err)

@@ -144,17 +144,17 @@ func (d *draft) apply(ev lrp.Event) error {
 		want = d.want
 	}
 	before.Wanted, before.Domain = slot.Index < want.instances, want.domain
-	after, crashes, err := lrp.Apply(before, ev, d.w.now)
+	out, err := lrp.Apply(before, ev, d.w.now)
 	if err != nil {
 		return err // a refusal already says which slot, which event, and why
 	}
-	changes := lrp.Diff(before, after)
-	if len(changes) == 0 && len(crashes) == 0 {
+	changes := lrp.Diff(before, out.Group)
+	if len(changes) == 0 && len(out.Crashes) == 0 {
 		return nil
 	}
-	d.groups[slot] = after
-	for i := range crashes {
-		d.events = append(d.events, event.Event{Crash: &crashes[i]})
+	d.groups[slot] = out.Group
+	for i := range out.Crashes {
+		d.events = append(d.events, event.Event{Crash: &out.Crashes[i]})
 	}
 	for i := range changes {
 		d.events = append(d.events, event.Event{Actual: &changes[i]})
@@ -163,7 +163,7 @@ func (d *draft) apply(ev lrp.Event) error {
 }
 
 // keep makes the draft part of the world.
-func (d *draft) keep(trace string) {
+func (d *draft) keep(c Call) {
 	if d.resized != "" {
 		d.w.wanted[d.resized] = d.want
 	}
@@ -171,7 +171,7 @@ func (d *draft) keep(trace string) {
 		d.w.group(slot).after = g
 	}
 	for _, ev := range d.events {
-		ev.At, ev.TraceID = d.w.now, trace
+		ev.At, ev.TraceID = d.w.now, c.TraceID
 		d.w.events = append(d.w.events, ev)
 	}
 }

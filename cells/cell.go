@@ -45,6 +45,7 @@ type Instance struct {
 	RootFS        string
 	PlacementTags []string
 	VolumeDrivers []string
+	TraceID       string // request id of the call that made it necessary, for logs; may be empty
 }
 
 // InstanceState is the state of an instance as a cell reports it to the auctioneer.

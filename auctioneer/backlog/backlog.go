@@ -80,6 +80,8 @@ type slot struct {
 	placementError string // as the BBS has it
 	reported       string // as it was sent last
 
+	trace string // request id of the last change; empty when it came with a list
+
 	tried     bool   // refused by the last auction it took part in
 	triedWith uint64 // generation of that auction
 	retryAt   time.Time
@@ -163,11 +165,12 @@ func (b *Backlog) SetProcess(p lrp.SchedulingInfo) { b.processes[p.Process] = p 
 func (b *Backlog) RemoveProcess(guid lrp.ProcessGUID) { delete(b.processes, guid) }
 
 // Change records what happened to an instance. Changes that are older than what is known, as they
-// come after a list, are ignored.
-func (b *Backlog) Change(c lrp.Change) {
+// come after a list, are ignored. trace is the request id of what caused it, for logs.
+func (b *Backlog) Change(c lrp.Change, trace string) {
 	if c.After != nil && c.After.Presence == lrp.Ordinary {
 		if s := b.slots[c.After.Key]; s == nil || s.tag.SucceededBy(c.After.Tag) {
 			b.set(c.After)
+			b.slots[c.After.Key].trace = trace
 		}
 		return
 	}

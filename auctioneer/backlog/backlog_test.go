@@ -55,7 +55,7 @@ func (w *world) actual(state lrp.State, cell string, index int32) lrp.Actual {
 
 func (w *world) change(state lrp.State, cell string, index int32) {
 	a := w.actual(state, cell, index)
-	w.b.Change(lrp.Change{After: &a})
+	w.b.Change(lrp.Change{After: &a}, "")
 }
 
 // state reports the state of a cell with that much free memory and those indexes of p on it.
@@ -105,7 +105,7 @@ func TestPlacesOnceAndSpreads(t *testing.T) { // K1, K2
 	w.round("") // all are on their way
 	w.change(lrp.Unclaimed, "", 3)
 	w.change(lrp.Claimed, "a", 0) // the BBS shows the claim before the cell shows the work
-	w.b.Change(lrp.Change{})      // nothing known is no reason to fall over
+	w.b.Change(lrp.Change{}, "")  // nothing known is no reason to fall over
 	w.round("a:3")
 	w.change(lrp.Unclaimed, "", 4)
 	w.round("b:4") // a holds two, although its state still shows none
@@ -170,7 +170,7 @@ func TestReportKnownToTheBBS(t *testing.T) { // K3, after a restart of the aucti
 	w.state("a", 5)
 	a := w.actual(lrp.Unclaimed, "", 0)
 	a.PlacementError = "insufficient resources: memory"
-	w.b.Change(lrp.Change{After: &a})
+	w.b.Change(lrp.Change{After: &a}, "")
 	w.round("")
 	if !sameStored(strings.Repeat("x", lrp.MaxReasonBytes), strings.Repeat("x", lrp.MaxReasonBytes+1)) {
 		t.Error("a cut text counts as another")
@@ -244,8 +244,8 @@ func TestWhatIsNotWanted(t *testing.T) { // K5
 	}
 	w.b.SetProcess(process("p", 10))
 	a := w.actual(lrp.Unclaimed, "", 1)
-	w.b.Change(lrp.Change{After: &a})
-	w.b.Change(lrp.Change{Before: &a})
+	w.b.Change(lrp.Change{After: &a}, "")
+	w.b.Change(lrp.Change{Before: &a}, "")
 	w.round("a:0")
 }
 
@@ -255,11 +255,11 @@ func TestOldChangesAreIgnored(t *testing.T) {
 	old := w.actual(lrp.Unclaimed, "", 0)
 	claimed := w.actual(lrp.Claimed, "a", 0)
 	w.b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{claimed}, Cells: []lrp.CellID{"a"}}, w.now)
-	w.b.Change(lrp.Change{After: &old})
+	w.b.Change(lrp.Change{After: &old}, "")
 	w.round("")
 	suspect := claimed
 	suspect.Presence = lrp.Suspect
-	w.b.Change(lrp.Change{Before: &claimed, After: &suspect}) // its cell went silent
+	w.b.Change(lrp.Change{Before: &claimed, After: &suspect}, "") // its cell went silent
 	w.change(lrp.Unclaimed, "", 0)
 	w.round("a:0")
 }

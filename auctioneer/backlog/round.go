@@ -91,7 +91,7 @@ func (b *Backlog) due(now time.Time) []auction.Work {
 			}
 			retried = true
 		}
-		work = append(work, auction.Work{Instance: instanceOf(s.key, p), Avoid: b.avoid(s, now)})
+		work = append(work, auction.Work{Instance: s.instance(p), Avoid: b.avoid(s, now)})
 	}
 	if retried {
 		b.retriedAt = now
@@ -105,9 +105,10 @@ func (b *Backlog) wanted(s *slot) (lrp.SchedulingInfo, bool) {
 	return p, ok && p.Domain == s.key.Domain
 }
 
-func instanceOf(key lrp.Key, p lrp.SchedulingInfo) cells.Instance {
+// instance is what a cell is asked to take on.
+func (s *slot) instance(p lrp.SchedulingInfo) cells.Instance {
 	return cells.Instance{
-		Key: key, Resources: cells.Resources{MemoryMB: p.MemoryMB, DiskMB: p.DiskMB, Containers: 1},
+		Key: s.key, TraceID: s.trace, Resources: cells.Resources{MemoryMB: p.MemoryMB, DiskMB: p.DiskMB, Containers: 1},
 		MaxPids: p.MaxPids, RootFS: p.RootFS, PlacementTags: p.PlacementTags, VolumeDrivers: p.VolumeDrivers,
 	}
 }

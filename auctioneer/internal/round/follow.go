@@ -68,7 +68,7 @@ func (l *Loop) apply(ctx context.Context, ev bbsclient.Event) {
 	case ev.Desired != nil && ev.Desired.Before != nil:
 		l.Backlog.RemoveProcess(ev.Desired.Before.Process)
 	case ev.Actual != nil:
-		l.Backlog.Change(lrp.Change{Before: ev.Actual.Before, After: ev.Actual.After})
+		l.Backlog.Change(lrp.Change{Before: ev.Actual.Before, After: ev.Actual.After}, ev.TraceID)
 	case ev.Cell != nil && ev.Cell.After != nil:
 		l.setCell(ctx, *ev.Cell.After)
 	case ev.Cell != nil && ev.Cell.Before != nil:

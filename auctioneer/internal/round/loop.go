@@ -3,6 +3,7 @@ package round
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,7 +155,7 @@ func (l *Loop) perform(ctx context.Context, w *watch, o backlog.Order) {
 		fate = fateOf(err)
 	}
 	l.Metrics.performed(len(o.Instances), len(refused), err, time.Since(began))
-	log := l.Log.With("cell_id", o.Cell, "instances", len(o.Instances), "took", time.Since(began))
+	log := l.Log.With("cell_id", o.Cell, "instances", len(o.Instances), "trace_ids", traces(o.Instances), "took", time.Since(began))
 	if err != nil {
 		log.Warn("order ended without an answer", "error", err, "undone", fate == backlog.Undone)
 	} else {
@@ -164,6 +165,20 @@ func (l *Loop) perform(ctx context.Context, w *watch, o backlog.Order) {
 		l.Log.Info("cell refused work", "cell_id", o.Cell, "process_guid", r.Instance.Key.Process, "index", r.Instance.Key.Index, "why", r.Reason)
 	}
 	l.tell(ctx, func(context.Context) { l.Backlog.Answered(o, refused, fate, time.Now()) })
+}
+
+// maxLoggedTraces is how many request ids the line about an order names.
+const maxLoggedTraces = 8
+
+// traces returns the request ids that made work necessary, once each.
+func traces(work []cells.Instance) []string {
+	ids := []string{}
+	for _, i := range work {
+		if i.TraceID != "" && len(ids) < maxLoggedTraces && !slices.Contains(ids, i.TraceID) {
+			ids = append(ids, i.TraceID)
+		}
+	}
+	return ids
 }
 
 // fateOf tells what an error of an order says about the work. Only answers that a cell gives before

@@ -358,6 +358,8 @@ type LRP struct {
 	PlacementTags []string `protobuf:"bytes,10,rep,name=placement_tags,json=placementTags,proto3" json:"placement_tags,omitempty"`
 	// Volume drivers it asks for.
 	VolumeDrivers []string `protobuf:"bytes,11,rep,name=volume_drivers,json=volumeDrivers,proto3" json:"volume_drivers,omitempty"`
+	// Request id of the call that made it necessary, for logs; may be empty, at most 128 bytes.
+	TraceId       string `protobuf:"bytes,12,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,6 +469,13 @@ func (x *LRP) GetVolumeDrivers() []string {
 		return x.VolumeDrivers
 	}
 	return nil
+}
+
+func (x *LRP) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
 }
 
 // Work for a cell.
@@ -815,7 +824,7 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\adisk_mb\x18\x02 \x01(\x05R\x06diskMb\x12\x1e\n" +
 	"\n" +
 	"containers\x18\x03 \x01(\x05R\n" +
-	"containers\"\xc9\x02\n" +
+	"containers\"\xe4\x02\n" +
 	"\x03LRP\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +
@@ -828,7 +837,8 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\aroot_fs\x18\t \x01(\tR\x06rootFs\x12%\n" +
 	"\x0eplacement_tags\x18\n" +
 	" \x03(\tR\rplacementTags\x12%\n" +
-	"\x0evolume_drivers\x18\v \x03(\tR\rvolumeDrivers\"J\n" +
+	"\x0evolume_drivers\x18\v \x03(\tR\rvolumeDrivers\x12\x19\n" +
+	"\btrace_id\x18\f \x01(\tR\atraceId\"J\n" +
 	"\x0ePerformRequest\x12\x17\n" +
 	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x1f\n" +
 	"\x04lrps\x18\x02 \x03(\v2\v.rep.v1.LRPR\x04lrps\"<\n" +

@@ -37,6 +37,8 @@ const (
 	// for itself, so that neither starves the other.
 	createPool = 32
 	deletePool = 32
+	// maxTraceBytes is how much of a request id is kept.
+	maxTraceBytes = 128
 	// callTimeout bounds one call of the BBS.
 	callTimeout = 10 * time.Second
 	// destroyTimeout bounds one attempt to destroy a container, listTimeout one list of them.
@@ -165,7 +167,7 @@ func (c *Cell) accept(w cells.Instance) error {
 	i := c.newInstance(container.Record{
 		Key: w.Key, Instance: id, Resources: want, MaxPids: w.MaxPids, RootFS: w.RootFS,
 		PlacementTags: w.PlacementTags, State: container.Reserved,
-	})
+	}, w.TraceID[:min(len(w.TraceID), maxTraceBytes)])
 	c.begin(i)
 	c.broadcast()
 	c.metrics.Accepted.Inc()
@@ -203,12 +205,15 @@ func (c *Cell) worksOn(slot lrp.Slot) bool {
 	return false
 }
 
-// newInstance registers an instance. c.mu is held.
-func (c *Cell) newInstance(r container.Record) *instance {
+// newInstance registers an instance; trace is the request id of what made it necessary. c.mu is held.
+func (c *Cell) newInstance(r container.Record, trace string) *instance {
 	i := &instance{
 		cell: c, guid: r.Instance, rec: r, public: r, known: align.Known{Standing: align.Unheard},
 		inbox: make(chan func(), inboxSize), accepted: time.Now(),
 		log: c.log.With("process_guid", r.Key.Process, "index", r.Key.Index, "instance_guid", r.Instance),
+	}
+	if trace != "" {
+		i.trace, i.log = trace, i.log.With("trace_id", trace)
 	}
 	i.ctx, i.cancel = context.WithCancel(c.life)
 	i.making, i.abandon = context.WithCancel(i.ctx)

@@ -44,7 +44,7 @@ func (c *Cell) Adopt(ctx context.Context) error {
 			Key: plan.Key, Instance: plan.Instance, Resources: plan.Resources(), MaxPids: plan.MaxPids,
 			RootFS: plan.RootFS, PlacementTags: plan.PlacementTags,
 			State: container.Created, Launched: f.Status != engine.Created, NetInfo: c.netInfo(f),
-		})
+		}, "")
 		i.plan = plan
 		c.metrics.Adopted.Inc()
 		i.log.Info("container adopted", "status", f.Status, "age", time.Since(f.CreatedAt))

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/cells/container"
 	"muster/rep/align"
@@ -19,6 +20,8 @@ type instance struct {
 	cell *Cell
 	guid lrp.InstanceGUID
 	log  *slog.Logger
+	// trace is the request id of what made the instance necessary; empty after an adoption.
+	trace string
 
 	inbox chan func()
 
@@ -184,6 +187,9 @@ func (i *instance) call(m align.Move) {
 	i.beside(func() {
 		ctx, cancel := context.WithTimeout(i.ctx, callTimeout)
 		defer cancel()
+		if i.trace != "" {
+			ctx = bbsclient.WithTraceID(ctx, i.trace)
+		}
 		err := i.cell.bbs.Apply(ctx, ev)
 		i.post(func() {
 			i.cell.metrics.call(m, err)

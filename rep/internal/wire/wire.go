@@ -76,6 +76,7 @@ func FromInstance(i cells.Instance) *repv1.LRP {
 		RootFs:        i.RootFS,
 		PlacementTags: i.PlacementTags,
 		VolumeDrivers: i.VolumeDrivers,
+		TraceId:       i.TraceID,
 	}
 }
 
@@ -93,6 +94,7 @@ func ToInstance(m *repv1.LRP) cells.Instance {
 		RootFS:        m.GetRootFs(),
 		PlacementTags: m.GetPlacementTags(),
 		VolumeDrivers: m.GetVolumeDrivers(),
+		TraceID:       m.GetTraceId(),
 	}
 }
 

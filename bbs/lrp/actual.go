@@ -82,6 +82,11 @@ type Group struct {
 	// Domain is that of the DesiredLRP, for records that are made anew: a process can be removed and
 	// desired again in another domain while its old instances stop. Empty: that of the old record.
 	Domain Domain
+	// Strategy is that of the process: how its instances are replaced while a cell is drained.
+	Strategy UpdateStrategy
+	// Complete tells whether as many ordinary instances of the process are RUNNING as are desired. It
+	// decides whether one may be taken down by an evacuation that must not run two of a slot.
+	Complete bool
 
 	Ordinary   *Actual
 	Evacuating *Actual

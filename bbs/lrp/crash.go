@@ -39,10 +39,10 @@ func RestartAt(a Actual) (at time.Time, ok bool) {
 	return a.Since.Add(BackOff(a.CrashCount)), true
 }
 
-// storable returns a text that fits its column: of at most MaxReasonBytes, cut between characters,
-// and without what PostgreSQL refuses in a text. Reasons quote what programs say, so anything comes.
+// storable returns a text that fits its column: of at most MaxReasonBytes, cut between characters.
+// Reasons quote what programs say, so anything comes.
 func storable(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	s = text(s)
 	if len(s) < MaxReasonBytes {
 		return s
 	}
@@ -51,4 +51,9 @@ func storable(s string) string {
 		end--
 	}
 	return s[:end] + truncated
+}
+
+// text returns s without what PostgreSQL refuses in a text.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }

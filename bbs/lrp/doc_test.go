@@ -17,11 +17,10 @@ func TestDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(introduction)
 	b.WriteString("```\n" + picture(t) + "```\n\n")
-	b.WriteString("- `Create` makes an UNCLAIMED record when a slot becomes wanted.\n" +
-		"- `Retire` marks a CLAIMED or RUNNING instance as *retiring*: routers drop it at once, its cell stops it and calls\n" +
-		"  `Remove`. Any other record it removes at once.\n" +
-		"- Whatever removes the record of a wanted slot leaves a new UNCLAIMED one in its place, in the same step.\n\n")
+	b.WriteString(story)
 	writeMatrix(&b)
+	writeEvacuation(&b)
+	writeSuspects(&b)
 	writeRules(&b)
 	writeRefusals(&b)
 	writePolicy(&b)
@@ -40,6 +39,22 @@ desired with more instances than the slot's index. An event that no rule covers 
 
 `
 
+const story = "- `Create` makes an UNCLAIMED record when a slot becomes wanted.\n" +
+	"- `Retire` marks a CLAIMED or RUNNING instance as *retiring*: routers drop it at once, its cell stops it and calls\n" +
+	"  `Remove`. Any other record it removes at once. Of a slot that nobody wants it winds up all instances.\n" +
+	"- Whatever removes the record of a wanted slot, or moves it to another place, leaves a new UNCLAIMED one, in the same step.\n\n" +
+	"**When a cell is drained** it calls `EvacuateRunning` for each instance that runs, again and again. The instance moves to\n" +
+	"the *evacuating* place, where it keeps its routes, and the slot is filled anew. The answer *keep* says that the container\n" +
+	"must run on. Once the replacement is RUNNING, its `Start` removes the evacuating record, and the next call is answered\n" +
+	"without *keep*: the cell deletes the container. A process with the strategy *recreate* never runs two instances of a slot:\n" +
+	"there the instance is stopped first, but only while all instances of the process are RUNNING, so that one is down at a time.\n\n" +
+	"**When a cell falls silent**, `Lose` moves its instances to the *suspect* place: they keep their routes, because the cell may\n" +
+	"be well and only unheard, and the slot is filled anew. Whichever side runs first wins. If the replacement does, its `Start`\n" +
+	"removes the suspect record. If the cell is back before, `Return` gives the slot back to its instance, and the start of the\n" +
+	"replacement is all that a false alarm cost. `Discard` removes what nobody waits for any more.\n\n" +
+	"**A record follows its instance** from place to place with its epoch; its tag grows with each move, `since` does not change\n" +
+	"unless something else does.\n\n"
+
 // picture returns the drawing above the rules, so that it exists once.
 func picture(t *testing.T) string {
 	t.Helper()
@@ -50,6 +65,9 @@ func picture(t *testing.T) string {
 	var lines []string
 	for _, line := range strings.Split(string(source), "\n") {
 		drawn, inside := strings.CutPrefix(line, "//\t")
+		if !inside {
+			drawn = ""
+		}
 		if inside || line == "//" && len(lines) > 0 {
 			lines = append(lines, drawn)
 		} else if len(lines) > 0 {
@@ -57,6 +75,11 @@ func picture(t *testing.T) string {
 		}
 	}
 	return strings.TrimRight(strings.Join(lines, "\n"), "/\n") + "\n"
+}
+
+// life are the events of a slot without siblings; the others are of evacuation and convergence.
+func life() []EventName {
+	return []EventName{Create, Claim, Start, Crash, Fail, Retire, Remove, Restart}
 }
 
 // writeMatrix writes what each event does in each state to a wanted slot without siblings.
@@ -77,7 +100,7 @@ func writeMatrix(b *strings.Builder) {
 		fmt.Fprintf(b, " %s |", c.name)
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	for _, on := range EventNames() {
+	for _, on := range life() {
 		fmt.Fprintf(b, "| **%s** |", title(on))
 		for _, c := range columns {
 			g := Group{Wanted: true}
@@ -105,17 +128,170 @@ func writeMatrix(b *strings.Builder) {
 	b.WriteString("\nA Start by the holder that says nothing new writes nothing. A Start that names another domain than the record is refused.\n\n")
 }
 
-func writeRules(b *strings.Builder) {
-	b.WriteString("## All rules\n\nNo two overlap. The caller is the first that fits: *suspect* is the suspect instance of the slot, *foreigner* a Start that\n" +
-		"names another domain, *nobody* a call without instance key, *holder* the ordinary instance, *stranger* any other.\n\n" +
-		"| event | ordinary instance | caller | if | what is done | ordinary instance then |\n|---|---|---|---|---|---|\n")
-	for _, r := range rules {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", title(r.On), states(r.From), callerSet(r.By), facts(r), meaning(r.Do), then(r))
+// glance writes what an event by each caller does to a wanted slot, for each state of its ordinary instance.
+func glance(b *strings.Builder, first string, columns []*Actual, lines []glanceLine) {
+	fmt.Fprintf(b, "| %s |", first)
+	for _, a := range columns {
+		fmt.Fprintf(b, " %s |", a.State)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for _, l := range lines {
+		fmt.Fprintf(b, "| %s |", l.name)
+		for _, a := range columns {
+			g := l.group
+			g.Wanted, g.Ordinary = true, a
+			ev := reportOf(l.on, l.by)
+			if l.by == alice && a.InstanceKey != alice {
+				b.WriteString(" |")
+				continue
+			}
+			out, err := Apply(g, ev, testNow)
+			fmt.Fprintf(b, " %s |", sentence(g, out, err, ev))
+		}
+		b.WriteString("\n")
 	}
 	b.WriteString("\n")
 }
 
-func title(on EventName) string { return strings.ToUpper(string(on[:1])) + string(on[1:]) }
+type glanceLine struct {
+	name  string
+	on    EventName
+	by    InstanceKey
+	group Group // without ordinary instance
+}
+
+// sentence says in words what became of the caller, of the slot and of the container.
+func sentence(g Group, out Outcome, err error, ev Event) string {
+	if err != nil {
+		return "*" + outcome(g, g, err) + "*"
+	}
+	var parts []string
+	if len(out.Crashes) > 0 {
+		return "the crash counts, and is reported"
+	}
+	for _, c := range Diff(g, out.Group) {
+		named := ev.By
+		switch {
+		case c.After == nil && c.Before.InstanceKey == named:
+			parts = append(parts, "it goes")
+		case c.After == nil && c.Before.Presence == Ordinary:
+			parts = append(parts, "the ordinary one goes")
+		case c.After == nil:
+			parts = append(parts, "the "+strings.TrimSpace(showPlace(c.Before))+" one goes")
+		case c.Before == nil && c.After.InstanceKey.IsZero():
+			parts = append(parts, "the slot is filled anew")
+		case c.After.InstanceKey.IsZero():
+			parts = append(parts, "its slot is "+string(c.After.State))
+		case c.After.Retiring:
+			parts = append(parts, "it retires")
+		case c.After.Presence == Ordinary && (c.Before == nil || c.Before.Presence != Ordinary):
+			parts = append(parts, "it has the slot")
+		case c.Before == nil || c.After.Presence != c.Before.Presence:
+			parts = append(parts, "it is "+strings.TrimSpace(showPlace(c.After)))
+		default:
+			parts = append(parts, "it is "+string(c.After.State))
+		}
+	}
+	if len(parts) == 0 {
+		parts = []string{"—"}
+	}
+	if ev.Name == EvacuateRunning && out.Keep {
+		parts = append(parts, "**keep**")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// places are ordinary instances in the states that matter, held by alice or, where asked, by bob.
+func places(by InstanceKey) []*Actual {
+	return []*Actual{record(Unclaimed, Ordinary, nobody), record(Claimed, Ordinary, by), record(Running, Ordinary, by), record(Crashed, Ordinary, nobody)}
+}
+
+func writeEvacuation(b *strings.Builder) {
+	evacuating, suspect := record(Running, Evacuating, evan), record(Running, Suspect, susan)
+	b.WriteString("## EvacuateRunning at a glance\n\nWhat happens to the caller, by who it is, and by the state of the ordinary instance of the wanted slot: its own or, for\n" +
+		"all others, another's. Where nobody wants the slot siblings go and the ordinary instance retires, without *keep*.\n\n")
+	var lines []glanceLine
+	for _, s := range []struct {
+		name  string
+		group Group
+	}{
+		{"rolling", Group{}}, {"recreate, all RUNNING", Group{Strategy: Recreate, Complete: true}}, {"recreate, not all RUNNING", Group{Strategy: Recreate}},
+	} {
+		lines = append(lines, glanceLine{"the ordinary instance, " + s.name, EvacuateRunning, alice, s.group})
+	}
+	glance(b, "caller", places(alice), lines)
+	glance(b, "caller", places(bob), []glanceLine{
+		{"the evacuating instance", EvacuateRunning, evan, Group{Evacuating: evacuating}},
+		{"the evacuating instance, recreate", EvacuateRunning, evan, Group{Evacuating: evacuating, Strategy: Recreate}},
+		{"the suspect instance", EvacuateRunning, susan, Group{Suspect: suspect}},
+		{"the suspect instance, another evacuates", EvacuateRunning, susan, Group{Evacuating: evacuating, Suspect: suspect}},
+		{"one without a record", EvacuateRunning, stray, Group{}},
+		{"one without a record, another evacuates", EvacuateRunning, stray, Group{Evacuating: evacuating}},
+	})
+	b.WriteString("The other calls say that an instance ended or never began. Of a sibling, the record goes. Of the ordinary instance:\n\n")
+	glance(b, "event", []*Actual{record(Claimed, Ordinary, alice), record(Running, Ordinary, alice)}, []glanceLine{
+		{"EvacuateClaimed", EvacuateClaimed, alice, Group{}}, {"EvacuateCrashed", EvacuateCrashed, alice, Group{}}, {"EvacuateStopped", EvacuateStopped, alice, Group{}},
+	})
+	b.WriteString("When an event cannot be decided, because it is invalid or the store does not answer, *keep* is the answer to ")
+	var kept []string
+	for _, on := range EventNames() {
+		if on.KeepUndecided() {
+			kept = append(kept, title(on))
+		}
+	}
+	b.WriteString(strings.Join(kept, " and ") + ".\n\n")
+}
+
+func writeSuspects(b *strings.Builder) {
+	suspect := record(Running, Suspect, susan)
+	b.WriteString("## Suspects at a glance\n\nOf a wanted slot, by the state of its ordinary instance. `By` names the instance that is meant; of any other, nothing happens.\n\n")
+	glance(b, "event", places(alice), []glanceLine{
+		{"Lose of the ordinary instance", Lose, alice, Group{}},
+		{"Lose of a replacement, while another is suspect", Lose, alice, Group{Suspect: suspect}},
+		{"Return of the suspect instance", Return, susan, Group{Suspect: suspect}},
+		{"Discard of the suspect instance", Discard, susan, Group{Suspect: suspect}},
+		{"Discard of the evacuating instance", Discard, evan, Group{Evacuating: record(Running, Evacuating, evan)}},
+		{"Start by the ordinary instance", Start, alice, Group{Suspect: suspect}},
+		{"Start by the suspect instance, without news", Start, susan, Group{Suspect: suspect}},
+		{"Crash or Remove by the suspect instance", Crash, susan, Group{Suspect: suspect}},
+	})
+}
+
+func writeRules(b *strings.Builder) {
+	b.WriteString("## All rules\n\nNo two overlap. The caller is the first that fits: *suspect* and *evacuating* are these instances of the slot, *foreigner* a\n" +
+		"report (Start, EvacuateRunning) of another domain, *nobody* an event without instance key, *holder* the ordinary instance,\n" +
+		"*stranger* any other. *Settled*: the ordinary instance is CRASHED, or RUNNING and not retiring. *Leaving*: the caller is\n" +
+		"evacuating and retiring. *Retiring* is said of the ordinary instance; an evacuating one that retires does not count as there.\n")
+	group := ""
+	for _, r := range rules {
+		if name := titles(r.On); name != group {
+			group = name
+			fmt.Fprintf(b, "\n**%s**\n\n| ordinary instance | caller | if | what is done | ordinary instance then |\n|---|---|---|---|---|\n", name)
+		}
+		done := meaning(r.Do)
+		if r.Keep {
+			done += "; **keep**"
+		}
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", states(r.From), callerSet(r.By), facts(r), done, then(r))
+	}
+	b.WriteString("\n")
+}
+
+func titles(list []EventName) string {
+	var names []string
+	for _, on := range list {
+		names = append(names, title(on))
+	}
+	return strings.Join(names, ", ")
+}
+
+func title(on EventName) string {
+	var b strings.Builder
+	for word := range strings.SplitSeq(string(on), "_") {
+		b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+	}
+	return b.String()
+}
 
 func states(list []State) string {
 	if len(list) == len(anywhere()) {
@@ -136,17 +312,25 @@ func callerSet(set Caller) string {
 		return "anyone"
 	}
 	var names []string
-	for i, name := range []string{"suspect", "foreigner", "nobody", "holder", "stranger"} {
+	var others []string
+	for i, name := range []string{"suspect", "evacuating", "foreigner", "nobody", "holder", "stranger"} {
 		if set&(1<<i) != 0 {
 			names = append(names, name)
+		} else {
+			others = append(others, name)
 		}
+	}
+	if len(others) <= 2 {
+		return "anyone but " + strings.Join(others, ", ")
 	}
 	return strings.Join(names, ", ")
 }
 
 func facts(r Rule) string {
 	var all []string
-	for i, name := range []string{"wanted", "retiring", "back-off over"} {
+	for i, name := range []string{
+		"wanted", "retiring", "back-off over", "settled", "leaving", "has an evacuating one", "has a suspect", "has a sibling", "recreate", "all RUNNING",
+	} {
 		if r.If&(1<<i) != 0 {
 			all = append(all, name)
 		}
@@ -154,7 +338,7 @@ func facts(r Rule) string {
 			all = append(all, "not "+name)
 		}
 	}
-	return strings.Join(all, ", ")
+	return strings.ReplaceAll(strings.Join(all, ", "), "not has", "has not")
 }
 
 func meaning(d Deed) string {
@@ -162,15 +346,19 @@ func meaning(d Deed) string {
 		DoNothing:     "nothing",
 		DoCreate:      "a new record",
 		DoAssign:      "the caller gets the slot; addresses and placement error go",
-		DoReport:      "what is reported is kept",
-		DoTakePlace:   "what is reported is kept; evacuating and suspect instances go",
+		DoReport:      "the record of the caller says what is reported",
+		DoTakePlace:   "the caller has the slot, as reported; its siblings go",
 		DoCount:       "the crash counts and is reported; crash policy",
 		DoNote:        "the placement error is kept; the same one again writes nothing",
 		DoMark:        "the instance is marked retiring",
+		DoWindUp:      "CLAIMED, RUNNING and evacuating instances are marked retiring; other records go",
 		DoRemove:      "the record goes",
 		DoCrashRemove: "the record goes, the crash is reported",
-		DoDropSuspect: "the suspect record goes",
-		DoUnclaim:     "the instance may be placed again; the crash count stays",
+		DoDrop:        "the record of the caller goes",
+		DoUnclaim:     "the slot may be filled again; the crash count stays",
+		DoEvacuate:    "the caller becomes evacuating, as reported; if it had the slot, its siblings go",
+		DoSuspect:     "the instance becomes suspect",
+		DoReturn:      "the suspect has the slot again; the record there goes",
 	}[d]
 }
 
@@ -178,15 +366,18 @@ func then(r Rule) string {
 	switch {
 	case len(r.To) == len(anywhere()):
 		return "as before"
-	case r.Do == DoNothing || r.Do == DoMark:
+	case r.Do == DoNothing || r.Do == DoMark || r.Do == DoDrop:
 		return "as before"
 	}
 	return states(r.To)
 }
 
 func writeRefusals(b *strings.Builder) {
-	b.WriteString("## Refusals\n\nWhat the caller is told when no rule applies.\n\n| event | without ordinary instance | otherwise |\n|---|---|---|\n")
+	b.WriteString("## Refusals\n\nWhat the caller is told when no rule applies. Events that are not here are never refused.\n\n| event | without ordinary instance | otherwise |\n|---|---|---|\n")
 	for _, on := range EventNames() {
+		if on == EvacuateRunning || on == Lose || on == Return || on == Discard {
+			continue // there is a rule for every case
+		}
 		absent, otherwise := refusals(on)
 		fmt.Fprintf(b, "| %s | %s | %s |\n", title(on), absent, otherwise)
 	}
@@ -218,7 +409,7 @@ func writeInvariants(t *testing.T, b *strings.Builder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := regexp.MustCompile(`(?m)^//\t(I\d+)  (.+)$`).FindAllStringSubmatch(string(source), -1)
+	found := regexp.MustCompile(`(?m)^//\t(I\d+) +(.+)$`).FindAllStringSubmatch(string(source), -1)
 	if len(found) == 0 {
 		t.Fatal("doc.go names no invariants")
 	}

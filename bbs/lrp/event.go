@@ -19,22 +19,35 @@ const (
 	Retire  EventName = "retire"  // the instance is to be stopped
 	Remove  EventName = "remove"  // a cell reports that a stopped instance is gone
 	Restart EventName = "restart" // the back-off of a crashed instance is over
+
+	// Of an evacuation: what a cell that is drained reports of its instances.
+	EvacuateClaimed  EventName = "evacuate_claimed"  // it will not start the instance
+	EvacuateRunning  EventName = "evacuate_running"  // the instance runs, and has to move
+	EvacuateCrashed  EventName = "evacuate_crashed"  // the instance ended by itself
+	EvacuateStopped  EventName = "evacuate_stopped"  // the instance was stopped
+	RemoveEvacuating EventName = "remove_evacuating" // the evacuating instance is gone
+
+	// Of convergence, about cells that come and go. By names the instance that is meant, so that a plan
+	// made from an old snapshot hits nobody else.
+	Lose    EventName = "lose"    // the cell of the instance went silent
+	Return  EventName = "return"  // the cell of the suspect instance is back
+	Discard EventName = "discard" // nobody needs the suspect or evacuating instance any more
 )
 
 // Event is something that happens to a slot.
 type Event struct {
 	Name EventName
 	Key  Key
-	// By is the instance that says so. Zero for Create, Fail, Retire and Restart; for Remove zero
-	// matches any instance.
+	// By is the instance that says so, or of which it is said. Zero for Create, Fail, Retire and Restart;
+	// for Remove zero matches any instance.
 	By InstanceKey
 	// Epoch is the epoch of a record that the event creates; random, chosen by the caller.
 	Epoch string
 
-	// Reason is the crash reason of Crash and the placement error of Fail.
+	// Reason is the crash reason of Crash and EvacuateCrashed, and the placement error of Fail.
 	Reason string
 
-	// What Start reports.
+	// What Start and EvacuateRunning report.
 	NetInfo          NetInfo
 	InternalRoutes   []string
 	MetricTags       map[string]string

@@ -9,29 +9,62 @@ import (
 
 // Diff lists what changed from one group to another, in the order in which it is to be announced:
 // what is RUNNING now comes first, so that a router learns of a new instance before it forgets the
-// old one (bbs reference §11.3). Otherwise the order is ordinary, evacuating, suspect. A record that
-// was replaced by another, not changed, is removed and created, in this order.
+// old one (bbs reference §11.3). Otherwise the order is ordinary, evacuating, suspect.
+//
+// An instance that went from one place to another is one change, even where its record has another
+// epoch: whoever follows it must not think that it ended. A record that was replaced by another in its
+// place is removed before that one comes, because readers may know records by their place.
 func Diff(before, after Group) []Change {
-	var changes []Change
 	was, is := before.instances(), after.instances()
-	for i := range was {
-		b, a := was[i], is[i]
-		switch {
-		case same(b, a):
-		case b != nil && a != nil && b.Tag.Epoch != a.Tag.Epoch:
-			// Epochs are drawn anew for each creation, so this is another record in the same place.
-			changes = append(changes, Change{Before: b}, Change{After: a})
-		default:
-			changes = append(changes, Change{Before: b, After: a})
+	origin, stays := match(was, is)
+	var changes []Change
+	for i, b := range was {
+		if b != nil && !stays[i] && is[i] != nil {
+			changes = append(changes, Change{Before: b})
 		}
 	}
-	slices.SortStableFunc(changes, func(x, y Change) int { return x.order() - y.order() })
+	replaced := len(changes)
+	for i := range is {
+		switch a := is[i]; {
+		case a == nil && was[i] != nil && !stays[i]:
+			changes = append(changes, Change{Before: was[i]})
+		case a == nil:
+		case origin[i] < 0:
+			changes = append(changes, Change{After: a})
+		case !same(was[origin[i]], a):
+			changes = append(changes, Change{Before: was[origin[i]], After: a})
+		}
+	}
+	slices.SortStableFunc(changes[replaced:], func(x, y Change) int { return x.order() - y.order() })
 	return changes
 }
 
-// order is the place of a change among those of one event: smaller comes first.
+// match pairs records of before and after: those of one instance, and then those in one place that are
+// versions of one record. Epochs are drawn anew for each creation, so another epoch is another record.
+// It returns the place before of each record after, -1 for new ones, and which records before are paired.
+func match(was, is [3]*Actual) (origin [3]int, stays [3]bool) {
+	origin = [3]int{-1, -1, -1}
+	pair := func(i, j int) { origin[j], stays[i] = i, true }
+	for j, a := range is {
+		for i, b := range was {
+			if a != nil && b != nil && !a.InstanceKey.IsZero() && a.InstanceKey == b.InstanceKey {
+				pair(i, j)
+			}
+		}
+	}
+	for i, b := range was {
+		if a := is[i]; a != nil && b != nil && origin[i] < 0 && !stays[i] && a.Tag.Epoch == b.Tag.Epoch {
+			pair(i, i)
+		}
+	}
+	return origin, stays
+}
+
+// order is the place of a change among those of one event: smaller comes first. Whoever moves does so
+// before another comes to where it was.
 func (c Change) order() int {
-	if c.After != nil && c.After.State == Running {
+	moved := c.Before != nil && c.After != nil && c.Before.Presence != c.After.Presence
+	if moved || c.After != nil && c.After.State == Running {
 		return 0
 	}
 	return 1

@@ -237,23 +237,43 @@ func TestUpdateApply(t *testing.T) {
 	}
 }
 
+// anyEvent draws an event of a slot by one of few instances, so that events meet.
+func anyEvent(t *rapid.T, epoch string) Event {
+	by := rapid.SampledFrom([]InstanceKey{alice, alice, bob, bob, susan, evan, nobody}).Draw(t, "by")
+	ev := reportOf(rapid.SampledFrom(EventNames()).Draw(t, "on"), by)
+	ev.Epoch = epoch
+	ev.Routable = rapid.Bool().Draw(t, "routable")
+	ev.Reason = rapid.SampledFrom([]string{"", "because", "no room"}).Draw(t, "reason")
+	if rapid.IntRange(0, 19).Draw(t, "foreign") == 0 {
+		ev.Key.Domain = "elsewhere"
+	}
+	return ev
+}
+
+// changeOfMind lets the wish for a slot change.
+func changeOfMind(t *rapid.T, g *Group) {
+	switch rapid.IntRange(0, 19).Draw(t, "changes mind") {
+	case 0:
+		g.Wanted = !g.Wanted
+	case 1:
+		g.Domain = rapid.SampledFrom([]Domain{"", testKey.Domain, "elsewhere"}).Draw(t, "domain")
+	case 2:
+		g.Strategy = 1 - g.Strategy
+	}
+	g.Complete = rapid.Bool().Draw(t, "complete")
+}
+
 // TestAnyHistory lets random events happen to random slots: whatever is accepted, the invariants
 // hold, a wanted slot keeps an ordinary instance, and nothing that was read before changes.
 func TestAnyHistory(t *testing.T) {
 	t.Parallel()
-	keys := []InstanceKey{nobody, alice, bob, susan, evan}
 	rapid.Check(t, func(t *rapid.T) {
-		g := rapid.SampledFrom(groups()).Draw(t, "start").group
+		g := rapid.SampledFrom(groups()).Draw(t, "start")
 		now := testNow
 		for i := range rapid.IntRange(1, 40).Draw(t, "events") {
 			now = now.Add(time.Duration(rapid.Int64Range(-int64(time.Minute), int64(20*time.Minute)).Draw(t, "passes")))
-			if rapid.IntRange(0, 9).Draw(t, "changes mind") == 0 {
-				g.Wanted = !g.Wanted
-			}
-			ev := reportOf(rapid.SampledFrom(EventNames()).Draw(t, "on"), rapid.SampledFrom(keys).Draw(t, "by"))
-			ev.Epoch = fmt.Sprint("epoch ", i)
-			ev.Routable = rapid.Bool().Draw(t, "routable")
-			ev.Reason = rapid.SampledFrom([]string{"", "because", "no room"}).Draw(t, "reason")
+			changeOfMind(t, &g)
+			ev := anyEvent(t, fmt.Sprint("epoch ", i))
 			before := clone(g)
 			after, crashes, err := applied(g, ev, now)
 			if diff := cmp.Diff(before, g); diff != "" {
@@ -274,4 +294,110 @@ func TestAnyHistory(t *testing.T) {
 			g = after
 		}
 	})
+}
+
+// TestHistoryFromNothing lets random events happen to a new slot, and checks what holds for every group
+// that came about by events, and for the news about it: I9 to I12, that tags grow, that the count of
+// crashes moves as the policy says, and that whoever only hears the changes knows the group.
+func TestHistoryFromNothing(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		g := Group{Wanted: rapid.Bool().Draw(t, "wanted"), Strategy: rapid.SampledFrom([]UpdateStrategy{Rolling, Recreate}).Draw(t, "strategy")}
+		heard := map[string]Actual{} // by epoch
+		seen := map[string]uint32{}  // the last index of each epoch
+		returned := false            // an evacuating one may stay beside it for a while
+		now := testNow
+		for i := range rapid.IntRange(1, 60).Draw(t, "events") {
+			now = now.Add(time.Duration(rapid.Int64Range(0, int64(7*time.Minute)).Draw(t, "passes")))
+			changeOfMind(t, &g)
+			ev := anyEvent(t, fmt.Sprint("epoch ", i))
+			out, err := Apply(g, ev, now)
+			if err != nil {
+				continue
+			}
+			if broken := brokenTogether(out.Group); broken != "" {
+				t.Fatalf("after %s by %v, from %s: %s in %s", ev.Name, ev.By, show(g), broken, show(out.Group))
+			}
+			returned = out.Group.Evacuating != nil && (returned || ev.Name == Return)
+			if o := out.Group.Ordinary; o != nil && o.State == Running && !o.Retiring && out.Group.Evacuating != nil && !returned {
+				t.Fatalf("after %s by %v: the replacement runs, and still %s", ev.Name, ev.By, show(out.Group))
+			}
+			for _, c := range Diff(g, out.Group) {
+				if c.Before != nil {
+					if known, ok := heard[c.Before.Tag.Epoch]; !ok || !same(&known, c.Before) {
+						t.Fatalf("%s: told of a change of %v that nobody was told of", ev.Name, c.Before)
+					}
+					delete(heard, c.Before.Tag.Epoch)
+				}
+				if c.After != nil {
+					if last, ok := seen[c.After.Tag.Epoch]; ok && c.After.Tag.Index <= last {
+						t.Fatalf("%s: tag %v after index %d", ev.Name, c.After.Tag, last)
+					}
+					heard[c.After.Tag.Epoch], seen[c.After.Tag.Epoch] = *c.After, c.After.Tag.Index
+				}
+			}
+			records := 0
+			for _, a := range out.Group.instances() {
+				if a == nil {
+					continue
+				}
+				if known, ok := heard[a.Tag.Epoch]; !ok || !same(&known, a) {
+					t.Fatalf("%s: nobody was told of %s", ev.Name, showVersion(a))
+				}
+				records++
+			}
+			if records != len(heard) {
+				t.Fatalf("%s: there are %d records, but news of %d", ev.Name, records, len(heard))
+			}
+			checkCount(t, g, out, ev)
+			g = out.Group
+		}
+	})
+}
+
+// brokenTogether returns the number of an invariant that the records of a group break together.
+func brokenTogether(g Group) string {
+	keys, epochs := map[InstanceKey]bool{}, map[string]bool{}
+	for _, a := range g.instances() {
+		switch {
+		case a == nil:
+			continue
+		case !a.InstanceKey.IsZero() && keys[a.InstanceKey]:
+			return "I9"
+		case epochs[a.Tag.Epoch]:
+			return "I10"
+		}
+		keys[a.InstanceKey], epochs[a.Tag.Epoch] = true, true
+	}
+	switch {
+	case g.state() == Running && !g.Ordinary.Retiring && g.Suspect != nil:
+		return "I11"
+	case g.Evacuating != nil && g.Evacuating.State != Running, g.Suspect != nil && g.Suspect.Retiring:
+		return "I12"
+	}
+	return ""
+}
+
+// checkCount checks that crashes are counted one by one, that nothing but a crash adds one, and that
+// only an instance that ran for long, or a slot that is new, starts over.
+func checkCount(t *rapid.T, before Group, out Outcome, ev Event) {
+	t.Helper()
+	a, b := out.Group.Ordinary, before.Ordinary
+	if a == nil || b == nil {
+		return
+	}
+	switch {
+	case len(out.Crashes) > 0:
+		if a.CrashCount != b.CrashCount+1 && a.CrashCount != 1 || out.Crashes[0].Count != a.CrashCount {
+			t.Fatalf("%s: count %d after %d, reported as %d", ev.Name, a.CrashCount, b.CrashCount, out.Crashes[0].Count)
+		}
+	case a.Tag.Epoch == b.Tag.Epoch:
+		if a.CrashCount != b.CrashCount {
+			t.Fatalf("%s: count %d after %d without a crash", ev.Name, a.CrashCount, b.CrashCount)
+		}
+	case ev.Name == EvacuateRunning || ev.Name == Lose:
+		if a.CrashCount != b.CrashCount && a.CrashCount != 0 {
+			t.Fatalf("%s: a replacement of a record with count %d has count %d", ev.Name, b.CrashCount, a.CrashCount)
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestRulesPartition(t *testing.T) {
 						}
 					}
 					if len(covering) > 1 {
-						t.Errorf("%s from %q by %v with facts %03b: rules %v overlap", on, from, by, facts, covering)
+						t.Errorf("%s from %q by %v with facts %09b: rules %v overlap", on, from, by, facts, covering)
 					}
 				}
 			}
@@ -50,36 +51,85 @@ func TestRulesPartition(t *testing.T) {
 // compares the answers with a golden file, whose difference is what a change of the rules means.
 func TestEverySituation(t *testing.T) {
 	t.Parallel()
-	var golden strings.Builder
+	var rows []row
 	used := make([]bool, len(rules))
 	for _, s := range situations() {
 		if err := s.group.Check(); err != nil {
 			t.Fatalf("%s: the situation itself is broken: %v", s.name, err)
 		}
 		before := clone(s.group)
-		after, crashes, err := applied(s.group, s.event, testNow)
+		out, err := Apply(s.group, s.event, testNow)
 		if diff := cmp.Diff(before, s.group); diff != "" {
 			t.Errorf("%s: Apply changed its argument:\n%s", s.name, diff)
 		}
-		again, crashesAgain, errAgain := applied(s.group, s.event, testNow)
-		if diff := cmp.Diff(after, again) + cmp.Diff(crashes, crashesAgain) + cmp.Diff(err, errAgain); diff != "" {
-			t.Errorf("%s: equal arguments, different results:\n%s", s.name, diff)
+		again, errAgain := Apply(s.group, s.event, testNow)
+		if !reflect.DeepEqual(out, again) || !reflect.DeepEqual(err, errAgain) {
+			t.Errorf("%s: equal arguments, different results:\n%s", s.name, cmp.Diff(out, again)+cmp.Diff(err, errAgain))
 		}
-		checkAnswer(t, s, after, crashes, err)
+		checkAnswer(t, s, out.Group, out.Crashes, err)
+		checkServed(t, s, out.Group)
+		checkKeep(t, s, out, err)
 		if err == nil {
-			checkRule(t, s, after, used)
+			checkRule(t, s, out.Group, used)
 		}
-		fmt.Fprintf(&golden, "%s\n", s.name)
-		for _, line := range answer(s.group, after, crashes, err) {
-			fmt.Fprintf(&golden, "\t%s\n", line)
-		}
+		rows = append(rows, s.row(answer(s.group, out, err)))
 	}
 	for i, ok := range used {
 		if !ok {
 			t.Errorf("no situation uses rule %d: %+v", i, rules[i])
 		}
 	}
-	compare(t, "testdata/machine.txt", golden.String())
+	compare(t, "testdata/machine.txt", collapsed(rows))
+}
+
+// checkServed checks that no event takes the routes of an instance away that runs while nothing better
+// does: one that evacuates or is suspect goes only by its own end, or because it was replaced, is not
+// wanted, or must not run beside another.
+func checkServed(t *testing.T, s situation, after Group) {
+	t.Helper()
+	for _, a := range []*Actual{s.group.Evacuating, s.group.Suspect} {
+		if a == nil || a.State != Running || a.Retiring || !s.group.Wanted || s.group.Strategy == Recreate {
+			continue
+		}
+		if s.event.By == a.InstanceKey {
+			switch s.event.Name {
+			case Crash, Remove, EvacuateClaimed, EvacuateCrashed, EvacuateStopped, RemoveEvacuating, Discard:
+				continue
+			}
+		}
+		served := after.facts(Nobody, testNow)&IsSettled != 0 // CRASHED: the replacement has its own history
+		for _, left := range after.instances() {
+			served = served || left != nil && left.State == Running && !left.Retiring && left.Presence != Suspect
+			served = served || left != nil && left.InstanceKey == a.InstanceKey
+		}
+		if !served {
+			t.Errorf("%s: %v lost its routes and nothing runs: %s", s.name, a.InstanceKey, show(after))
+		}
+	}
+}
+
+// checkKeep checks what an evacuating cell is told: a container runs on exactly as long as there is a
+// record for it that is not to be stopped.
+func checkKeep(t *testing.T, s situation, out Outcome, err error) {
+	t.Helper()
+	var named *Actual
+	for _, a := range out.Group.instances() {
+		if a != nil && a.InstanceKey == s.event.By {
+			named = a
+		}
+	}
+	switch {
+	case s.event.Name != EvacuateRunning:
+		if out.Keep {
+			t.Errorf("%s: the container is to be kept", s.name)
+		}
+	case err != nil:
+		t.Errorf("%s: refused: %v", s.name, err)
+	case out.Keep && named == nil && s.group.Ordinary != nil:
+		t.Errorf("%s: the container is to be kept without a record", s.name)
+	case named != nil && out.Keep == named.Retiring:
+		t.Errorf("%s: keep is %v for %s", s.name, out.Keep, showActual(named))
+	}
 }
 
 // checkAnswer checks what must hold for every answer.
@@ -104,12 +154,22 @@ func checkAnswer(t *testing.T, s situation, after Group, crashes []CrashReport, 
 	if after.Wanted && after.Ordinary == nil {
 		t.Errorf("%s: a wanted slot is left without ordinary instance", s.name)
 	}
+	epochs := map[string]bool{}
+	for _, a := range after.instances() {
+		if a != nil && epochs[a.Tag.Epoch] {
+			t.Errorf("%s: two records have the epoch %s", s.name, a.Tag.Epoch)
+		}
+		if a != nil {
+			epochs[a.Tag.Epoch] = true
+		}
+	}
 	for _, c := range Diff(s.group, after) {
 		checkVersion(t, s.name, c)
 	}
 }
 
-// checkVersion checks that every change moves the tag as readers rely on, and Since forward.
+// checkVersion checks that every change moves the tag as readers rely on, and Since forward: to now,
+// or not at all where an instance only changed its place.
 func checkVersion(t *testing.T, name string, c Change) {
 	t.Helper()
 	switch {
@@ -125,8 +185,13 @@ func checkVersion(t *testing.T, name string, c Change) {
 		if !c.Before.Tag.SucceededBy(c.After.Tag) {
 			t.Errorf("%s: readers would drop %v after %v", name, c.After.Tag, c.Before.Tag)
 		}
-		if c.After.Since.Before(c.Before.Since) {
-			t.Errorf("%s: since went back", name)
+		moved := *c.Before
+		moved.Presence, moved.Tag = c.After.Presence, c.After.Tag
+		if same(&moved, c.After) && c.Before.Presence == c.After.Presence {
+			t.Errorf("%s: the tag moved and nothing else did", name)
+		}
+		if !c.After.Since.Equal(testNow) && !same(&moved, c.After) {
+			t.Errorf("%s: changed, but since %v", name, c.After.Since)
 		}
 	}
 }
@@ -134,8 +199,9 @@ func checkVersion(t *testing.T, name string, c Change) {
 // checkRule checks that the rule that applied says where it leads to.
 func checkRule(t *testing.T, s situation, after Group, used []bool) {
 	t.Helper()
+	by := s.group.caller(s.event)
 	for i, r := range rules {
-		if !r.covers(s.event.Name, s.group.state(), s.group.caller(s.event), s.group.facts(testNow)) {
+		if !r.covers(s.event.Name, s.group.state(), by, s.group.facts(by, testNow)) {
 			continue
 		}
 		used[i] = true
@@ -144,38 +210,50 @@ func checkRule(t *testing.T, s situation, after Group, used []bool) {
 		if !slices.Contains(r.To, to) && !refilled {
 			t.Errorf("%s: rule %d leads to %q, but says %q", s.name, i, to, r.To)
 		}
+		if len(r.To) == len(anywhere()) && s.group.Ordinary != nil && after.Ordinary != s.group.Ordinary {
+			t.Errorf("%s: rule %d says that it leaves the ordinary record alone", s.name, i)
+		}
 		return
 	}
 	t.Errorf("%s: accepted without a rule", s.name)
 }
 
-// answer writes what Apply answered.
-func answer(before, after Group, crashes []CrashReport, err error) []string {
+// answer writes what Apply answered, on one line.
+func answer(before Group, out Outcome, err error) string {
 	var refused *Refusal
 	if errors.As(err, &refused) {
-		return []string{"refused " + string(refused.Why)}
+		return "refused " + string(refused.Why)
 	}
 	if err != nil {
-		return []string{"error " + err.Error()}
+		return "error " + err.Error()
 	}
-	var lines []string
-	for _, c := range crashes {
-		lines = append(lines, fmt.Sprintf("crash report: %s, count %d, %q", c.By, c.Count, c.Reason))
+	var parts []string
+	for _, c := range out.Crashes {
+		parts = append(parts, fmt.Sprintf("crash report: %s, count %d, %q", c.By, c.Count, c.Reason))
 	}
-	for _, c := range Diff(before, after) {
+	for _, c := range Diff(before, out.Group) {
 		switch {
 		case c.Before == nil:
-			lines = append(lines, "created "+showVersion(c.After))
+			parts = append(parts, "created "+showVersion(c.After))
 		case c.After == nil:
-			lines = append(lines, "removed "+showVersion(c.Before))
+			if c.Before.Presence != Ordinary {
+				parts = append(parts, "removed "+strings.TrimSpace(showPlace(c.Before)))
+				continue
+			}
+			parts = append(parts, "removed "+showActual(c.Before))
+		case c.Before.Presence != c.After.Presence:
+			parts = append(parts, "moved to "+showVersion(c.After))
 		default:
-			lines = append(lines, "changed to "+showVersion(c.After))
+			parts = append(parts, "changed to "+showVersion(c.After))
 		}
 	}
-	if len(lines) == 0 {
-		return []string{"nothing"}
+	if len(parts) == 0 {
+		parts = []string{"nothing"}
 	}
-	return lines
+	if out.Keep {
+		parts = append(parts, "keep")
+	}
+	return strings.Join(parts, "; ")
 }
 
 // TestSources checks that a statement that narrows by Sources misses nothing: whatever Apply changes

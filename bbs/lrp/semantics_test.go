@@ -61,7 +61,7 @@ func TestOperations(t *testing.T) {
 // reportOf returns a complete event; a Start repeats what record holds.
 func reportOf(on EventName, by InstanceKey) Event {
 	ev := Event{Name: on, Key: testKey, By: by, Epoch: "new", Reason: "because"}
-	if on == Start {
+	if on.reports() {
 		ev.NetInfo, ev.InternalRoutes, ev.MetricTags = reported, []string{"app.internal"}, map[string]string{"org": "o"}
 		ev.Routable, ev.AvailabilityZone = true, "z1"
 	}
@@ -344,11 +344,15 @@ func TestDesiredAgainElsewhere(t *testing.T) {
 	if _, _, err := applied(Group{Wanted: true, Domain: "elsewhere"}, reportOf(Start, bob), testNow); err == nil {
 		t.Error("a start without record was accepted in another domain than the slot is wanted in")
 	}
-	// A crash names the old domain, and a sibling that is left decides.
-	g = Group{Wanted: true, Domain: "elsewhere", Ordinary: old, Suspect: record(Running, Suspect, susan)}
+	// Siblings in the old domain are of the process that was removed. They go, or no record of the new one
+	// could stand beside them.
+	g = Group{
+		Wanted: true, Domain: "elsewhere", Ordinary: old,
+		Evacuating: record(Running, Evacuating, evan), Suspect: record(Running, Suspect, susan),
+	}
 	g, _, err = applied(g, reportOf(Crash, alice), testNow)
-	if err != nil || g.Ordinary.Domain != testKey.Domain {
-		t.Errorf("new record beside an old sibling has key %+v (%v)", g.Ordinary.Key, err)
+	if err != nil || g.Ordinary.Domain != "elsewhere" || g.Evacuating != nil || g.Suspect != nil {
+		t.Errorf("new record beside old siblings: %s in %s (%v)", show(g), g.Ordinary.Domain, err)
 	}
 	g, _, err = applied(Group{Wanted: true, Domain: "elsewhere", Ordinary: old}, reportOf(Crash, alice), testNow)
 	if err != nil || g.Ordinary.Domain != "elsewhere" {

@@ -2,7 +2,6 @@ package lrp
 
 import (
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -16,15 +15,19 @@ var (
 	bob      = InstanceKey{Instance: "bob", Cell: "cell-b"}   // is a stranger
 	susan    = InstanceKey{Instance: "susan", Cell: "cell-s"} // is suspect
 	evan     = InstanceKey{Instance: "evan", Cell: "cell-e"}  // is evacuating
+	stray    = InstanceKey{Instance: "stray", Cell: "cell-x"} // has no record
 	nobody   = InstanceKey{}
 	reported = NetInfo{Address: "10.0.0.1", InstanceAddress: "10.1.0.1", Ports: []PortMapping{{ContainerPort: 8080, HostPort: 61001}}}
 )
+
+// epochs are those of the records there are, by presence: no two records have the same.
+var epochs = map[Presence]string{Ordinary: "old", Evacuating: "old-e", Suspect: "old-s"}
 
 // record returns a record of the slot that obeys every invariant.
 func record(state State, presence Presence, by InstanceKey) *Actual {
 	a := &Actual{
 		Key: testKey, State: state, Presence: presence, Since: testNow.Add(-time.Minute),
-		Tag: ModificationTag{Epoch: "old", Index: 7}, CrashCount: 1, CrashReason: "exit 1",
+		Tag: ModificationTag{Epoch: epochs[presence], Index: 7}, CrashCount: 1, CrashReason: "exit 1",
 		InternalRoutes: []string{"app.internal"}, MetricTags: map[string]string{"org": "o"}, Routable: true, AvailabilityZone: "z1",
 	}
 	switch state {
@@ -47,47 +50,56 @@ type situation struct {
 	event Event
 }
 
-// situations walks the whole space: every event, state, mark, caller, wish and combination of
+// situations walks the whole space: every event, state, mark, caller, wish, strategy and combination of
 // siblings. Small enough to look at each, and to write the answers down.
 func situations() []situation {
 	var all []situation
 	for _, on := range EventNames() {
 		for _, g := range groups() {
-			for _, by := range callers(on, g.group) {
-				ev := Event{Name: on, Key: testKey, By: by.key, Epoch: "new", Reason: "because"}
-				if on == Start {
-					ev.NetInfo, ev.InternalRoutes, ev.MetricTags = reported, []string{"app.internal"}, map[string]string{"org": "o"}
-					ev.Routable, ev.AvailabilityZone = !by.readinessLost, "z1"
+			for _, how := range manners(on) {
+				g.Strategy, g.Complete = how.strategy, how.complete
+				for _, by := range callers(on, g) {
+					ev := reportOf(on, by.key)
+					if by.readinessLost {
+						ev.Routable = false
+					}
 					if by.foreign {
 						ev.Key.Domain = "elsewhere"
 					}
+					all = append(all, situation{fmt.Sprintf("%s by %s: %s%s", on, by.name, show(g), how.name), g, ev})
 				}
-				all = append(all, situation{fmt.Sprintf("%s by %s: %s", on, by.name, g.name), g.group, ev})
 			}
 		}
 	}
 	return all
 }
 
-type namedGroup struct {
-	name  string
-	group Group
+// manner is how a process wants its instances replaced.
+type manner struct {
+	name     string
+	strategy UpdateStrategy
+	complete bool
 }
 
-func groups() []namedGroup {
-	var all []namedGroup
+// manners are those that make a difference to an event.
+func manners(on EventName) []manner {
+	if on != EvacuateRunning {
+		return []manner{{}}
+	}
+	return []manner{{}, {" (recreate)", Recreate, false}, {" (recreate, complete)", Recreate, true}}
+}
+
+// groups are all that there can be, as far as the rules tell them apart. Some never come about.
+func groups() []Group {
+	stopping := record(Running, Evacuating, evan)
+	stopping.Retiring = true
+	var all []Group
 	for _, wanted := range []bool{true, false} {
 		for _, ordinary := range ordinaries() {
-			for _, siblings := range []string{"", "E", "S", "ES"} {
-				g := namedGroup{ordinary.name, Group{Wanted: wanted, Ordinary: ordinary.group.Ordinary}}
-				if strings.Contains(siblings, "E") {
-					g.group.Evacuating = record(Running, Evacuating, evan)
+			for _, evacuating := range []*Actual{nil, record(Running, Evacuating, evan), stopping} {
+				for _, suspect := range []*Actual{nil, record(Running, Suspect, susan), record(Claimed, Suspect, susan)} {
+					all = append(all, Group{Wanted: wanted, Ordinary: ordinary, Evacuating: evacuating, Suspect: suspect})
 				}
-				if strings.Contains(siblings, "S") {
-					g.group.Suspect = record(Running, Suspect, susan)
-				}
-				g.name = show(g.group)
-				all = append(all, g)
 			}
 		}
 	}
@@ -96,21 +108,16 @@ func groups() []namedGroup {
 
 // ordinaries are the ordinary instances there can be: none, each state, retiring and not, and for
 // CRASHED before and after the back-off.
-func ordinaries() []namedGroup {
+func ordinaries() []*Actual {
 	retiring := func(a *Actual) *Actual { a.Retiring = true; return a }
 	resting := record(Crashed, Ordinary, nobody)
 	resting.Since = testNow.Add(-BackOff(resting.CrashCount) + time.Nanosecond)
-	all := []namedGroup{
-		{group: Group{}},
-		{group: Group{Ordinary: record(Unclaimed, Ordinary, nobody)}},
-		{group: Group{Ordinary: record(Claimed, Ordinary, alice)}},
-		{group: Group{Ordinary: retiring(record(Claimed, Ordinary, alice))}},
-		{group: Group{Ordinary: record(Running, Ordinary, alice)}},
-		{group: Group{Ordinary: retiring(record(Running, Ordinary, alice))}},
-		{group: Group{Ordinary: record(Crashed, Ordinary, nobody)}},
-		{group: Group{Ordinary: resting}},
+	return []*Actual{
+		nil, record(Unclaimed, Ordinary, nobody),
+		record(Claimed, Ordinary, alice), retiring(record(Claimed, Ordinary, alice)),
+		record(Running, Ordinary, alice), retiring(record(Running, Ordinary, alice)),
+		record(Crashed, Ordinary, nobody), resting,
 	}
-	return all
 }
 
 type namedCaller struct {
@@ -120,7 +127,7 @@ type namedCaller struct {
 	readinessLost bool // reports something new
 }
 
-// callers are those who could send an event, as far as the rules tell them apart.
+// callers are those whom an event could name, as far as the rules tell them apart.
 func callers(on EventName, g Group) []namedCaller {
 	switch on {
 	case Create, Fail, Retire, Restart:
@@ -139,10 +146,10 @@ func callers(on EventName, g Group) []namedCaller {
 	if g.Evacuating != nil {
 		all = append(all, namedCaller{name: "evacuating", key: evan})
 	}
-	switch on {
-	case Remove:
+	if on == Remove {
 		all = append(all, namedCaller{name: "nobody"})
-	case Start:
+	}
+	if on.reports() {
 		all = append(all, namedCaller{name: "stranger of another domain", key: bob, foreign: true})
 	}
 	return all
@@ -188,7 +195,7 @@ func showActual(a *Actual) string {
 
 // showVersion adds what a change did to the rest of the record.
 func showVersion(a *Actual) string {
-	text := fmt.Sprintf("%s %s#%d crashes=%d", showActual(a), a.Tag.Epoch, a.Tag.Index, a.CrashCount)
+	text := fmt.Sprintf("%s%s %s#%d crashes=%d", showPlace(a), showActual(a), a.Tag.Epoch, a.Tag.Index, a.CrashCount)
 	if a.PlacementError != "" {
 		text += fmt.Sprintf(" error=%q", a.PlacementError)
 	}
@@ -199,6 +206,11 @@ func showVersion(a *Actual) string {
 		text += " unroutable"
 	}
 	return text
+}
+
+// showPlace names the place of a record, unless it is the usual one.
+func showPlace(a *Actual) string {
+	return map[Presence]string{Ordinary: "", Evacuating: "evacuating ", Suspect: "suspect "}[a.Presence]
 }
 
 // applied is Apply, for tests of what becomes of the group.

@@ -88,20 +88,24 @@ func (c checker) update(u Update) {
 	}
 }
 
-// processGUID checks the one name that clients may choose freely: it ends up in URLs and paths.
-func (c checker) processGUID(p ProcessGUID) {
+// processGUID checks the name of a process.
+func (c checker) processGUID(p ProcessGUID) { c.guid("process_guid", string(p)) }
+
+// guid checks one of the two names that clients may choose freely, those of processes and tasks: they
+// end up in URLs and paths.
+func (c checker) guid(field, guid string) {
 	const problem = "must be one or more letters, digits, - and _"
-	if p == "" {
-		c.fail("process_guid", problem)
+	if guid == "" {
+		c.fail(field, problem)
 		return
 	}
-	for _, r := range p {
+	for _, r := range guid {
 		if !isLetter(r) && !isDigit(r) && r != '-' && r != '_' {
-			c.failWith("process_guid", problem, strings.ToValidUTF8(string(p), "\uFFFD"))
+			c.failWith(field, problem, strings.ToValidUTF8(guid, "\uFFFD"))
 			return
 		}
 	}
-	c.name("process_guid", string(p))
+	c.name(field, guid)
 }
 
 // rootFS checks that the root file system is a URL with a scheme, by which cells are chosen. What

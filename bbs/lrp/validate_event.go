@@ -30,6 +30,15 @@ func needsOf(name EventName) (n needs, known bool) {
 		return needs{index: true, domain: true, by: true}, true
 	case Fail:
 		return needs{index: true, domain: true, reason: true}, true
+	case EvacuateRunning:
+		return needs{index: true, domain: true, by: true, net: true}, true
+	case EvacuateCrashed:
+		// Unlike that of Crash, the reason must not be empty.
+		return needs{index: true, domain: true, by: true, reason: true}, true
+	case EvacuateClaimed, EvacuateStopped, RemoveEvacuating:
+		return needs{index: true, domain: true, by: true}, true
+	case Lose, Return, Discard:
+		return needs{index: true, by: true}, true
 	case Remove, Restart:
 		// The domain is that of the record. Without instance key a Remove means whoever is there.
 		return needs{index: true}, true

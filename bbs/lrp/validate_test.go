@@ -106,7 +106,10 @@ func TestDesired(t *testing.T) {
 		"log rate absent":              {func(d *Desired) { d.RunInfo.LogRateLimit = nil }, nil},
 		"log rate unlimited":           {rate(-1), nil},
 		"log rate below":               {rate(-2), []string{"log_rate_limit_bytes_per_second"}},
+		"annotation just below":        {func(d *Desired) { d.Annotation = times("a", 10_239) }, nil},
 		"annotation at its largest":    {func(d *Desired) { d.Annotation = times("a", 10_240) }, nil},
+		"log GUID at its longest":      {func(d *Desired) { d.LogGUID = times("a", 255) }, nil},
+		"letters, digits, - and _":     {func(d *Desired) { d.Process = "aZ09-_" }, nil},
 		"annotation too large":         {func(d *Desired) { d.Annotation = times("a", 10_241) }, []string{"annotation"}},
 		"annotation counts in bytes":   {func(d *Desired) { d.Annotation = times("ä", 5_121) }, []string{"annotation"}},
 		"annotation with NUL":          {func(d *Desired) { d.Annotation = "\x00" }, []string{"annotation"}},
@@ -150,6 +153,32 @@ func TestDesired(t *testing.T) {
 	}
 }
 
+// TestNotValidated checks the last row of §2.1: what is the business of cells is taken as it comes, with
+// values of enums that nobody knows yet.
+func TestNotValidated(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Desired){
+		"CPU weight":           func(d *Desired) { d.RunInfo.CPUWeight = math.MaxUint32 },
+		"start timeout":        func(d *Desired) { d.RunInfo.StartTimeoutMS = -1 },
+		"update strategy":      func(d *Desired) { d.Strategy = math.MaxInt32 },
+		"no ports":             func(d *Desired) { d.RunInfo.Ports, d.Routes = nil, nil },
+		"placement tags":       func(d *Desired) { d.PlacementTags = []string{"", ""} },
+		"privileged":           func(d *Desired) { d.RunInfo.Privileged = true },
+		"paths of files":       func(d *Desired) { d.RunInfo.VolumeMountedFiles[0].Path = "" },
+		"trusted certificates": func(d *Desired) { d.RunInfo.TrustedSystemCertificatesPath = "no path" },
+		"log source":           func(d *Desired) { d.RunInfo.LogSource, d.LogGUID = "", "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := valid()
+			change(&d)
+			if err := d.Validate(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestRecipe checks the rules about how instances are made, the rest of §2.1.
 func TestRecipe(t *testing.T) {
 	t.Parallel()
@@ -187,6 +216,7 @@ func TestRecipe(t *testing.T) {
 		"dependency with half a checksum":      {dependency(func(d *CachedDependency) { d.ChecksumValue = "" }), []string{inDependency}},
 		"dependency with the other half":       {dependency(func(d *CachedDependency) { d.ChecksumAlgorithm = "" }), []string{inDependency}},
 		"dependency with an unknown algorithm": {dependency(func(d *CachedDependency) { d.ChecksumAlgorithm = "sha512" }), []string{inDependency}},
+		"dependency with sha1":                 {dependency(func(d *CachedDependency) { d.ChecksumAlgorithm = "Sha1" }), nil},
 		"dependency with md5":                  {dependency(func(d *CachedDependency) { d.ChecksumAlgorithm = "md5" }), nil},
 
 		"layer without URL":             {layer(func(l *ImageLayer) { l.URL = "" }), []string{inLayer}},
@@ -199,6 +229,10 @@ func TestRecipe(t *testing.T) {
 		"layer with half a digest":      {layer(func(l *ImageLayer) { l.DigestValue = "" }), []string{inLayer}},
 		"layer with the other half":     {layer(func(l *ImageLayer) { l.DigestAlgorithm = 0 }), []string{inLayer}},
 		"layer of an unknown digest":    {layer(func(l *ImageLayer) { l.DigestAlgorithm = 3 }), []string{inLayer}},
+		"layer of SHA512":               {layer(func(l *ImageLayer) { l.DigestAlgorithm = DigestSHA512 }), nil},
+		"layer that is a TAR":           {layer(func(l *ImageLayer) { l.Media = MediaTAR }), nil},
+		"layer that is a ZIP":           {layer(func(l *ImageLayer) { l.Media = MediaZIP }), nil},
+		"layer below all enums":         {layer(func(l *ImageLayer) { l.Type, l.Media = -1, -1 }), []string{inLayer, inLayer}},
 		"shared layer without digest":   {layer(func(l *ImageLayer) { l.Type, l.DigestAlgorithm, l.DigestValue = LayerShared, 0, "" }), nil},
 		"exclusive layer, no user":      {func(r *RunInfo) { r.LegacyDownloadUser = "" }, []string{"legacy_download_user"}},
 		"no user without such a layer":  {func(r *RunInfo) { r.LegacyDownloadUser = ""; r.ImageLayers[0].Type = LayerShared }, nil},
@@ -215,11 +249,15 @@ func TestRecipe(t *testing.T) {
 		"check of both":                 {func(r *RunInfo) { r.Check.Checks[0].HTTP = &HTTPCheck{Port: 1} }, []string{"check_definition.checks[0].check_definition"}},
 		"TCP check of port 0":           {func(r *RunInfo) { r.Check.Checks[0].TCP.Port = 0 }, []string{"check_definition.checks[0].check_definition"}},
 		"TCP check of port 65536":       {func(r *RunInfo) { r.Check.Checks[0].TCP.Port = 65_536 }, []string{"check_definition.checks[0].check_definition"}},
+		"TCP check of port 1":           {func(r *RunInfo) { r.Check.Checks[0].TCP.Port = 1 }, nil},
+		"HTTP check of port 65536":      {func(r *RunInfo) { r.Check.ReadinessChecks[0].HTTP.Port = 65_536 }, []string{"check_definition.readiness_checks[0].check_definition"}},
+		"readiness check of nothing":    {func(r *RunInfo) { r.Check.ReadinessChecks[0] = Check{} }, []string{"check_definition.readiness_checks[0].check_definition"}},
 		"HTTP check of port 0":          {func(r *RunInfo) { r.Check.ReadinessChecks[0].HTTP.Port = 0 }, []string{"check_definition.readiness_checks[0].check_definition"}},
 		"HTTP check of port 65535":      {func(r *RunInfo) { r.Check.ReadinessChecks[0].HTTP.Port = 65_535 }, nil},
 		"no checks":                     {func(r *RunInfo) { r.Check = &CheckDefinition{} }, nil},
 		"sidecar without action":        {func(r *RunInfo) { r.Sidecars[0].Action = nil }, []string{"sidecars[0].action"}},
 		"sidecar with a bad action":     {func(r *RunInfo) { r.Sidecars[0].Action.Run.Path = "" }, []string{"sidecars[0].action.run_action.path"}},
+		"sidecar with no amounts":       {func(r *RunInfo) { r.Sidecars[0].MemoryMB, r.Sidecars[0].DiskMB = 0, 0 }, nil},
 		"sidecar with negative amounts": {func(r *RunInfo) { r.Sidecars[0].MemoryMB, r.Sidecars[0].DiskMB = -1, -1 }, []string{"sidecars[0].memory_mb", "sidecars[0].disk_mb"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -396,6 +434,17 @@ func TestEventNeeds(t *testing.T) {
 		Crash: {"process_guid", "index", "domain", "instance_guid", "cell_id"},
 		Fail:  {"process_guid", "index", "domain", "error_message"}, Retire: {"process_guid", "index", "domain"},
 		Remove: {"process_guid", "index"}, Restart: {"process_guid", "index"},
+		EvacuateClaimed:  {"process_guid", "index", "domain", "instance_guid", "cell_id"},
+		EvacuateRunning:  {"process_guid", "index", "domain", "instance_guid", "cell_id", "address"},
+		EvacuateCrashed:  {"process_guid", "index", "domain", "instance_guid", "cell_id", "error_message"},
+		EvacuateStopped:  {"process_guid", "index", "domain", "instance_guid", "cell_id"},
+		RemoveEvacuating: {"process_guid", "index", "domain", "instance_guid", "cell_id"},
+		Lose:             {"process_guid", "index", "instance_guid", "cell_id"},
+		Return:           {"process_guid", "index", "instance_guid", "cell_id"},
+		Discard:          {"process_guid", "index", "instance_guid", "cell_id"},
+	}
+	if len(needed) != len(EventNames()) {
+		t.Errorf("%d of %d events are covered", len(needed), len(EventNames()))
 	}
 	take := map[string]func(*Event){
 		"process_guid":  func(e *Event) { e.Key.Process = "" },
@@ -426,6 +475,26 @@ func TestEventNeeds(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestEventAtItsBounds checks the column widths of §2.6: a name of 255 characters fits, whatever they are.
+func TestEventAtItsBounds(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("ä", MaxNameLength)
+	ev := reportOf(Start, InstanceKey{Instance: InstanceGUID(longest), Cell: CellID(longest)})
+	ev.Key.Domain, ev.AvailabilityZone = Domain(longest), longest
+	ev.Key.Process = ProcessGUID(strings.Repeat("a", MaxNameLength))
+	ev.Key.Index = math.MaxInt32
+	ev.NetInfo.Preferred = 99 // nobody knows it yet
+	if err := ev.Validate(); err != nil {
+		t.Error(err)
+	}
+	// Diego does not check the index of a claim: there is no such slot to be found.
+	claim := reportOf(Claim, alice)
+	claim.Key.Index = -1
+	if err := claim.Validate(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,10 @@
 package task
 
-import "muster/bbs/lrp"
+import (
+	"fmt"
+
+	"muster/bbs/lrp"
+)
 
 // EventName names something that can happen to a task. The same word is the RPC, the metric label
 // and the span.
@@ -28,12 +32,14 @@ const (
 type Event struct {
 	Name EventName
 	GUID GUID
-	Cell lrp.CellID // of Start, Complete and Lose
+	// Cell is the cell that says so: of Start and Complete, and of a Reject by a cell, which is the only
+	// one that a RUNNING task accepts. Of Lose it is the cell that is gone.
+	Cell lrp.CellID
 
-	Task *Task // of Desire: GUID, Domain and Definition
+	Task *Task // of Desire; only GUID, Domain and Definition count
 
 	Failed bool   // of Complete
-	Result string // of Complete
+	Result string // of Complete; ignored if Failed
 	Reason string // the failure reason of Complete and Fail, the rejection reason of Reject
 }
 
@@ -44,7 +50,7 @@ type Why string
 const (
 	NotFound               Why = "ResourceNotFound"
 	Exists                 Why = "ResourceExists"
-	InvalidRequest         Why = "InvalidRequest" // Reject of a task that has ended
+	InvalidRequest         Why = "InvalidRequest" // Reject of a task that is over
 	InvalidStateTransition Why = "InvalidStateTransition"
 	RunningOnDifferentCell Why = "RunningOnDifferentCell"
 )
@@ -77,5 +83,21 @@ type Outcome struct {
 
 // Error says what was tried, on what, and why it was refused.
 func (r *Refusal) Error() string {
-	return string(r.Event) + " of task " + string(r.GUID) + ": " + string(r.Why)
+	return fmt.Sprintf("%s of task %s refused: %s (%s)", r.Event, r.GUID, r.Text(), r.Why)
+}
+
+// Text returns the reason in the words of Diego's own errors, for clients that show them to people.
+func (r *Refusal) Text() string {
+	switch r.Why {
+	case NotFound:
+		return "the requested resource could not be found"
+	case Exists:
+		return "the requested resource already exists"
+	case InvalidRequest:
+		return "the request received is invalid"
+	case RunningOnDifferentCell:
+		return fmt.Sprintf("Running on cell %s not %s", r.Held, r.By)
+	default:
+		return fmt.Sprintf("Cannot transition from %v to %v", r.From, r.To)
+	}
 }

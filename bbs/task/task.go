@@ -1,6 +1,7 @@
 package task
 
 import (
+	"fmt"
 	"time"
 
 	"muster/bbs/lrp"
@@ -21,6 +22,24 @@ const (
 	Resolving State = 4 // whoever wanted it is being told
 )
 
+// String returns the name of the state as Diego writes it in its errors.
+func (s State) String() string {
+	switch s {
+	case Invalid:
+		return "Invalid"
+	case Pending:
+		return "Pending"
+	case Running:
+		return "Running"
+	case Completed:
+		return "Completed"
+	case Resolving:
+		return "Resolving"
+	default:
+		return fmt.Sprintf("State(%d)", int32(s))
+	}
+}
+
 // Task is something to run once.
 type Task struct {
 	GUID       GUID
@@ -30,10 +49,10 @@ type Task struct {
 	State            State
 	Cell             lrp.CellID // that runs it; empty unless RUNNING
 	CreatedAt        time.Time
-	UpdatedAt        time.Time // of the last change
-	FirstCompletedAt time.Time // zero: not completed yet
+	UpdatedAt        time.Time // of the last change; being kicked is none
+	FirstCompletedAt time.Time // when it ended; zero: not yet
 
-	Result        string // what it left in its result file
+	Result        string // what it left in its result file; empty if it failed
 	Failed        bool
 	FailureReason string
 

@@ -116,17 +116,40 @@ func (f Files) Client(expect ...Role) (*tls.Config, error) {
 	return f.config(expect, false)
 }
 
-func (f Files) config(allow []Role, server bool) (*tls.Config, error) {
+// ClientByName returns a TLS configuration for servers that have no role: those whose certificate is
+// signed by the CA and names the host that was asked for. They may be of others, so TLS 1.2 will do.
+func (f Files) ClientByName() (*tls.Config, error) {
+	pool, pair, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		RootCAs:              pool,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair.get() },
+	}, nil
+}
+
+// load reads the files.
+func (f Files) load() (*x509.CertPool, *reloader, error) {
 	pem, err := os.ReadFile(f.CA)
 	if err != nil {
-		return nil, fmt.Errorf("read ca_file: %w", err)
+		return nil, nil, fmt.Errorf("read ca_file: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file %s holds no certificate", f.CA)
+		return nil, nil, fmt.Errorf("ca_file %s holds no certificate", f.CA)
 	}
 	pair := &reloader{cert: f.Cert, key: f.Key}
 	if _, err := pair.get(); err != nil {
+		return nil, nil, err
+	}
+	return pool, pair, nil
+}
+
+func (f Files) config(allow []Role, server bool) (*tls.Config, error) {
+	pool, pair, err := f.load()
+	if err != nil {
 		return nil, err
 	}
 	usage := x509.ExtKeyUsageServerAuth

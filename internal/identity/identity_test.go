@@ -117,6 +117,37 @@ func TestOnlyTheExpectedRoleIsBelieved(t *testing.T) {
 	}
 }
 
+func TestServersWithoutRoleAreBelievedByName(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ours, stranger := issue(t, dir, ID{Role: BBS}), issue(t, t.TempDir(), ID{Role: BBS})
+	for _, tc := range []struct {
+		name, host string
+		server     Files
+		ok         bool
+	}{
+		{"the host that was asked for", "localhost", ours, true},
+		{"another host", "elsewhere", ours, false},
+		{"the host that was asked for, of another CA", "localhost", stranger, false},
+	} {
+		s, err := Files{CA: ours.CA, Cert: tc.server.Cert, Key: tc.server.Key}.Server(BBS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := ours.ClientByName()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.ServerName = tc.host
+		if err := handshake(t, s, c); (err == nil) != tc.ok {
+			t.Errorf("%s: got %v", tc.name, err)
+		}
+	}
+	if _, err := (Files{CA: "/nowhere"}).ClientByName(); err == nil {
+		t.Error("a CA that is not there was read")
+	}
+}
+
 func TestCertificatesAreReplacedWithoutRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

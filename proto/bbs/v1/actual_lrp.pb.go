@@ -632,7 +632,13 @@ type ActualLRPsRequest struct {
 	// Only this process; empty means all.
 	ProcessGuid string `protobuf:"bytes,3,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	// Only this index; absent means all.
-	Index         *int32 `protobuf:"varint,4,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	Index *int32 `protobuf:"varint,4,opt,name=index,proto3,oneof" json:"index,omitempty"`
+	// Most records of one answer, 0 to 10,000: a larger number counts as that. An answer may have fewer.
+	// 0 means all at once: RESOURCE_EXHAUSTED when they do not fit into a message.
+	PageSize int32 `protobuf:"varint,1000,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page. Everything else in the request
+	// must be as it was: INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,1001,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -695,6 +701,20 @@ func (x *ActualLRPsRequest) GetIndex() int32 {
 	return 0
 }
 
+func (x *ActualLRPsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ActualLRPsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // The ActualLRPs that match, evacuating and suspect ones included.
 type ActualLRPsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -702,8 +722,11 @@ type ActualLRPsResponse struct {
 	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// The records.
 	ActualLrps []*ActualLRP `protobuf:"bytes,2,rep,name=actual_lrps,json=actualLrps,proto3" json:"actual_lrps,omitempty"`
-	// Revision that the list shows: Watch(after_revision) goes on from here.
-	Revision      uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,6 +782,153 @@ func (x *ActualLRPsResponse) GetRevision() uint64 {
 	return 0
 }
 
+func (x *ActualLRPsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// Asks for the ActualLRPs of many processes.
+type ActualLRPsByProcessGuidsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The processes; 1 to 10,000.
+	ProcessGuids []string `protobuf:"bytes,1,rep,name=process_guids,json=processGuids,proto3" json:"process_guids,omitempty"`
+	// Most records of one answer, 0 to 10,000: a larger number counts as that. An answer may have fewer.
+	// 0 means all at once: RESOURCE_EXHAUSTED when they do not fit into a message.
+	PageSize int32 `protobuf:"varint,1000,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page. Everything else in the request
+	// must be as it was: INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,1001,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActualLRPsByProcessGuidsRequest) Reset() {
+	*x = ActualLRPsByProcessGuidsRequest{}
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActualLRPsByProcessGuidsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActualLRPsByProcessGuidsRequest) ProtoMessage() {}
+
+func (x *ActualLRPsByProcessGuidsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActualLRPsByProcessGuidsRequest.ProtoReflect.Descriptor instead.
+func (*ActualLRPsByProcessGuidsRequest) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ActualLRPsByProcessGuidsRequest) GetProcessGuids() []string {
+	if x != nil {
+		return x.ProcessGuids
+	}
+	return nil
+}
+
+func (x *ActualLRPsByProcessGuidsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ActualLRPsByProcessGuidsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// The ActualLRPs of the processes, evacuating and suspect ones included.
+type ActualLRPsByProcessGuidsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set on the Diego door only.
+	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// The records.
+	ActualLrps []*ActualLRP `protobuf:"bytes,2,rep,name=actual_lrps,json=actualLrps,proto3" json:"actual_lrps,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) Reset() {
+	*x = ActualLRPsByProcessGuidsResponse{}
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActualLRPsByProcessGuidsResponse) ProtoMessage() {}
+
+func (x *ActualLRPsByProcessGuidsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActualLRPsByProcessGuidsResponse.ProtoReflect.Descriptor instead.
+func (*ActualLRPsByProcessGuidsResponse) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) GetActualLrps() []*ActualLRP {
+	if x != nil {
+		return x.ActualLrps
+	}
+	return nil
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ActualLRPsByProcessGuidsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // Answers a change of an ActualLRP.
 type ActualLRPLifecycleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -770,7 +940,7 @@ type ActualLRPLifecycleResponse struct {
 
 func (x *ActualLRPLifecycleResponse) Reset() {
 	*x = ActualLRPLifecycleResponse{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +952,7 @@ func (x *ActualLRPLifecycleResponse) String() string {
 func (*ActualLRPLifecycleResponse) ProtoMessage() {}
 
 func (x *ActualLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +965,7 @@ func (x *ActualLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPLifecycleResponse.ProtoReflect.Descriptor instead.
 func (*ActualLRPLifecycleResponse) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{8}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ActualLRPLifecycleResponse) GetError() *Error {
@@ -821,7 +991,7 @@ type ClaimActualLRPRequest struct {
 
 func (x *ClaimActualLRPRequest) Reset() {
 	*x = ClaimActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +1003,7 @@ func (x *ClaimActualLRPRequest) String() string {
 func (*ClaimActualLRPRequest) ProtoMessage() {}
 
 func (x *ClaimActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +1016,7 @@ func (x *ClaimActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*ClaimActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{9}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ClaimActualLRPRequest) GetProcessGuid() string {
@@ -894,7 +1064,7 @@ type StartActualLRPRequest struct {
 
 func (x *StartActualLRPRequest) Reset() {
 	*x = StartActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1076,7 @@ func (x *StartActualLRPRequest) String() string {
 func (*StartActualLRPRequest) ProtoMessage() {}
 
 func (x *StartActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1089,7 @@ func (x *StartActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*StartActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{10}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StartActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -986,7 +1156,7 @@ type CrashActualLRPRequest struct {
 
 func (x *CrashActualLRPRequest) Reset() {
 	*x = CrashActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1168,7 @@ func (x *CrashActualLRPRequest) String() string {
 func (*CrashActualLRPRequest) ProtoMessage() {}
 
 func (x *CrashActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1181,7 @@ func (x *CrashActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrashActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*CrashActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{11}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CrashActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1048,7 +1218,7 @@ type FailActualLRPRequest struct {
 
 func (x *FailActualLRPRequest) Reset() {
 	*x = FailActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1230,7 @@ func (x *FailActualLRPRequest) String() string {
 func (*FailActualLRPRequest) ProtoMessage() {}
 
 func (x *FailActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1243,7 @@ func (x *FailActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*FailActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{12}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FailActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1101,7 +1271,7 @@ type RetireActualLRPRequest struct {
 
 func (x *RetireActualLRPRequest) Reset() {
 	*x = RetireActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1283,7 @@ func (x *RetireActualLRPRequest) String() string {
 func (*RetireActualLRPRequest) ProtoMessage() {}
 
 func (x *RetireActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1296,7 @@ func (x *RetireActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*RetireActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{13}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RetireActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1151,7 +1321,7 @@ type RemoveActualLRPRequest struct {
 
 func (x *RemoveActualLRPRequest) Reset() {
 	*x = RemoveActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1333,7 @@ func (x *RemoveActualLRPRequest) String() string {
 func (*RemoveActualLRPRequest) ProtoMessage() {}
 
 func (x *RemoveActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1346,7 @@ func (x *RemoveActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*RemoveActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{14}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RemoveActualLRPRequest) GetProcessGuid() string {
@@ -1256,18 +1426,33 @@ const file_bbs_v1_actual_lrp_proto_rawDesc = "" +
 	"\x18container_tls_proxy_port\x18\x03 \x01(\rR\x15containerTlsProxyPort\x12-\n" +
 	"\x13host_tls_proxy_port\x18\x04 \x01(\rR\x10hostTlsProxyPort\"4\n" +
 	"\x16ActualLRPInternalRoute\x12\x1a\n" +
-	"\bhostname\x18\x01 \x01(\tR\bhostname\"\x8c\x01\n" +
+	"\bhostname\x18\x01 \x01(\tR\bhostname\"\xca\x01\n" +
 	"\x11ActualLRPsRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x17\n" +
 	"\acell_id\x18\x02 \x01(\tR\x06cellId\x12!\n" +
 	"\fprocess_guid\x18\x03 \x01(\tR\vprocessGuid\x12\x19\n" +
-	"\x05index\x18\x04 \x01(\x05H\x00R\x05index\x88\x01\x01B\b\n" +
-	"\x06_index\"\x8a\x01\n" +
+	"\x05index\x18\x04 \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x1c\n" +
+	"\tpage_size\x18\xe8\a \x01(\x05R\bpageSize\x12\x1e\n" +
+	"\n" +
+	"page_token\x18\xe9\a \x01(\tR\tpageTokenB\b\n" +
+	"\x06_index\"\xb3\x01\n" +
 	"\x12ActualLRPsResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x122\n" +
 	"\vactual_lrps\x18\x02 \x03(\v2\x11.bbs.v1.ActualLRPR\n" +
 	"actualLrps\x12\x1b\n" +
-	"\brevision\x18\xe8\a \x01(\x04R\brevision\"A\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"\x84\x01\n" +
+	"\x1fActualLRPsByProcessGuidsRequest\x12#\n" +
+	"\rprocess_guids\x18\x01 \x03(\tR\fprocessGuids\x12\x1c\n" +
+	"\tpage_size\x18\xe8\a \x01(\x05R\bpageSize\x12\x1e\n" +
+	"\n" +
+	"page_token\x18\xe9\a \x01(\tR\tpageToken\"\xc1\x01\n" +
+	" ActualLRPsByProcessGuidsResponse\x12#\n" +
+	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x122\n" +
+	"\vactual_lrps\x18\x02 \x03(\v2\x11.bbs.v1.ActualLRPR\n" +
+	"actualLrps\x12\x1b\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"A\n" +
 	"\x1aActualLRPLifecycleResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\"\xa5\x01\n" +
 	"\x15ClaimActualLRPRequest\x12!\n" +
@@ -1314,59 +1499,63 @@ func file_bbs_v1_actual_lrp_proto_rawDescGZIP() []byte {
 }
 
 var file_bbs_v1_actual_lrp_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_bbs_v1_actual_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_bbs_v1_actual_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_bbs_v1_actual_lrp_proto_goTypes = []any{
-	(ActualLRP_Presence)(0),                // 0: bbs.v1.ActualLRP.Presence
-	(ActualLRPNetInfo_PreferredAddress)(0), // 1: bbs.v1.ActualLRPNetInfo.PreferredAddress
-	(*ActualLRP)(nil),                      // 2: bbs.v1.ActualLRP
-	(*ActualLRPKey)(nil),                   // 3: bbs.v1.ActualLRPKey
-	(*ActualLRPInstanceKey)(nil),           // 4: bbs.v1.ActualLRPInstanceKey
-	(*ActualLRPNetInfo)(nil),               // 5: bbs.v1.ActualLRPNetInfo
-	(*PortMapping)(nil),                    // 6: bbs.v1.PortMapping
-	(*ActualLRPInternalRoute)(nil),         // 7: bbs.v1.ActualLRPInternalRoute
-	(*ActualLRPsRequest)(nil),              // 8: bbs.v1.ActualLRPsRequest
-	(*ActualLRPsResponse)(nil),             // 9: bbs.v1.ActualLRPsResponse
-	(*ActualLRPLifecycleResponse)(nil),     // 10: bbs.v1.ActualLRPLifecycleResponse
-	(*ClaimActualLRPRequest)(nil),          // 11: bbs.v1.ClaimActualLRPRequest
-	(*StartActualLRPRequest)(nil),          // 12: bbs.v1.StartActualLRPRequest
-	(*CrashActualLRPRequest)(nil),          // 13: bbs.v1.CrashActualLRPRequest
-	(*FailActualLRPRequest)(nil),           // 14: bbs.v1.FailActualLRPRequest
-	(*RetireActualLRPRequest)(nil),         // 15: bbs.v1.RetireActualLRPRequest
-	(*RemoveActualLRPRequest)(nil),         // 16: bbs.v1.RemoveActualLRPRequest
-	nil,                                    // 17: bbs.v1.ActualLRP.MetricTagsEntry
-	nil,                                    // 18: bbs.v1.StartActualLRPRequest.MetricTagsEntry
-	(*ModificationTag)(nil),                // 19: bbs.v1.ModificationTag
-	(*Error)(nil),                          // 20: bbs.v1.Error
+	(ActualLRP_Presence)(0),                  // 0: bbs.v1.ActualLRP.Presence
+	(ActualLRPNetInfo_PreferredAddress)(0),   // 1: bbs.v1.ActualLRPNetInfo.PreferredAddress
+	(*ActualLRP)(nil),                        // 2: bbs.v1.ActualLRP
+	(*ActualLRPKey)(nil),                     // 3: bbs.v1.ActualLRPKey
+	(*ActualLRPInstanceKey)(nil),             // 4: bbs.v1.ActualLRPInstanceKey
+	(*ActualLRPNetInfo)(nil),                 // 5: bbs.v1.ActualLRPNetInfo
+	(*PortMapping)(nil),                      // 6: bbs.v1.PortMapping
+	(*ActualLRPInternalRoute)(nil),           // 7: bbs.v1.ActualLRPInternalRoute
+	(*ActualLRPsRequest)(nil),                // 8: bbs.v1.ActualLRPsRequest
+	(*ActualLRPsResponse)(nil),               // 9: bbs.v1.ActualLRPsResponse
+	(*ActualLRPsByProcessGuidsRequest)(nil),  // 10: bbs.v1.ActualLRPsByProcessGuidsRequest
+	(*ActualLRPsByProcessGuidsResponse)(nil), // 11: bbs.v1.ActualLRPsByProcessGuidsResponse
+	(*ActualLRPLifecycleResponse)(nil),       // 12: bbs.v1.ActualLRPLifecycleResponse
+	(*ClaimActualLRPRequest)(nil),            // 13: bbs.v1.ClaimActualLRPRequest
+	(*StartActualLRPRequest)(nil),            // 14: bbs.v1.StartActualLRPRequest
+	(*CrashActualLRPRequest)(nil),            // 15: bbs.v1.CrashActualLRPRequest
+	(*FailActualLRPRequest)(nil),             // 16: bbs.v1.FailActualLRPRequest
+	(*RetireActualLRPRequest)(nil),           // 17: bbs.v1.RetireActualLRPRequest
+	(*RemoveActualLRPRequest)(nil),           // 18: bbs.v1.RemoveActualLRPRequest
+	nil,                                      // 19: bbs.v1.ActualLRP.MetricTagsEntry
+	nil,                                      // 20: bbs.v1.StartActualLRPRequest.MetricTagsEntry
+	(*ModificationTag)(nil),                  // 21: bbs.v1.ModificationTag
+	(*Error)(nil),                            // 22: bbs.v1.Error
 }
 var file_bbs_v1_actual_lrp_proto_depIdxs = []int32{
 	3,  // 0: bbs.v1.ActualLRP.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
 	4,  // 1: bbs.v1.ActualLRP.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
 	5,  // 2: bbs.v1.ActualLRP.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
-	19, // 3: bbs.v1.ActualLRP.modification_tag:type_name -> bbs.v1.ModificationTag
+	21, // 3: bbs.v1.ActualLRP.modification_tag:type_name -> bbs.v1.ModificationTag
 	0,  // 4: bbs.v1.ActualLRP.presence:type_name -> bbs.v1.ActualLRP.Presence
 	7,  // 5: bbs.v1.ActualLRP.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
-	17, // 6: bbs.v1.ActualLRP.metric_tags:type_name -> bbs.v1.ActualLRP.MetricTagsEntry
+	19, // 6: bbs.v1.ActualLRP.metric_tags:type_name -> bbs.v1.ActualLRP.MetricTagsEntry
 	6,  // 7: bbs.v1.ActualLRPNetInfo.ports:type_name -> bbs.v1.PortMapping
 	1,  // 8: bbs.v1.ActualLRPNetInfo.preferred_address:type_name -> bbs.v1.ActualLRPNetInfo.PreferredAddress
-	20, // 9: bbs.v1.ActualLRPsResponse.error:type_name -> bbs.v1.Error
+	22, // 9: bbs.v1.ActualLRPsResponse.error:type_name -> bbs.v1.Error
 	2,  // 10: bbs.v1.ActualLRPsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
-	20, // 11: bbs.v1.ActualLRPLifecycleResponse.error:type_name -> bbs.v1.Error
-	4,  // 12: bbs.v1.ClaimActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	3,  // 13: bbs.v1.StartActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 14: bbs.v1.StartActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	5,  // 15: bbs.v1.StartActualLRPRequest.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
-	7,  // 16: bbs.v1.StartActualLRPRequest.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
-	18, // 17: bbs.v1.StartActualLRPRequest.metric_tags:type_name -> bbs.v1.StartActualLRPRequest.MetricTagsEntry
-	3,  // 18: bbs.v1.CrashActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 19: bbs.v1.CrashActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	3,  // 20: bbs.v1.FailActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	3,  // 21: bbs.v1.RetireActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 22: bbs.v1.RemoveActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	22, // 11: bbs.v1.ActualLRPsByProcessGuidsResponse.error:type_name -> bbs.v1.Error
+	2,  // 12: bbs.v1.ActualLRPsByProcessGuidsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
+	22, // 13: bbs.v1.ActualLRPLifecycleResponse.error:type_name -> bbs.v1.Error
+	4,  // 14: bbs.v1.ClaimActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	3,  // 15: bbs.v1.StartActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	4,  // 16: bbs.v1.StartActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	5,  // 17: bbs.v1.StartActualLRPRequest.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
+	7,  // 18: bbs.v1.StartActualLRPRequest.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
+	20, // 19: bbs.v1.StartActualLRPRequest.metric_tags:type_name -> bbs.v1.StartActualLRPRequest.MetricTagsEntry
+	3,  // 20: bbs.v1.CrashActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	4,  // 21: bbs.v1.CrashActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	3,  // 22: bbs.v1.FailActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	3,  // 23: bbs.v1.RetireActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	4,  // 24: bbs.v1.RemoveActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_bbs_v1_actual_lrp_proto_init() }
@@ -1377,14 +1566,14 @@ func file_bbs_v1_actual_lrp_proto_init() {
 	file_bbs_v1_common_proto_init()
 	file_bbs_v1_actual_lrp_proto_msgTypes[0].OneofWrappers = []any{}
 	file_bbs_v1_actual_lrp_proto_msgTypes[6].OneofWrappers = []any{}
-	file_bbs_v1_actual_lrp_proto_msgTypes[10].OneofWrappers = []any{}
+	file_bbs_v1_actual_lrp_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bbs_v1_actual_lrp_proto_rawDesc), len(file_bbs_v1_actual_lrp_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -267,8 +267,11 @@ type CellsResponse struct {
 	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// The cells.
 	Cells []*CellPresence `protobuf:"bytes,2,rep,name=cells,proto3" json:"cells,omitempty"`
-	// Revision that the list shows: Watch(after_revision) goes on from here.
-	Revision      uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -324,9 +327,22 @@ func (x *CellsResponse) GetRevision() uint64 {
 	return 0
 }
 
+func (x *CellsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // Asks for the cells that are present.
 type CellsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most records of one answer, 0 to 10,000: a larger number counts as that. An answer may have fewer.
+	// 0 means all at once: RESOURCE_EXHAUSTED when they do not fit into a message.
+	PageSize int32 `protobuf:"varint,1000,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page. Everything else in the request
+	// must be as it was: INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,1001,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -359,6 +375,20 @@ func (x *CellsRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CellsRequest.ProtoReflect.Descriptor instead.
 func (*CellsRequest) Descriptor() ([]byte, []int) {
 	return file_bbs_v1_cell_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CellsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *CellsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
 }
 
 // Tells the BBS that a cell is alive. Sent every second or so; a cell that stays silent for
@@ -484,12 +514,16 @@ const file_bbs_v1_cell_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"properties\x18\x02 \x03(\tR\n" +
-	"properties\"}\n" +
+	"properties\"\xa6\x01\n" +
 	"\rCellsResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x12*\n" +
 	"\x05cells\x18\x02 \x03(\v2\x14.bbs.v1.CellPresenceR\x05cells\x12\x1b\n" +
-	"\brevision\x18\xe8\a \x01(\x04R\brevision\"\x0e\n" +
-	"\fCellsRequest\"[\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"L\n" +
+	"\fCellsRequest\x12\x1c\n" +
+	"\tpage_size\x18\xe8\a \x01(\x05R\bpageSize\x12\x1e\n" +
+	"\n" +
+	"page_token\x18\xe9\a \x01(\tR\tpageToken\"[\n" +
 	"\x10HeartbeatRequest\x120\n" +
 	"\bpresence\x18\x01 \x01(\v2\x14.bbs.v1.CellPresenceR\bpresence\x12\x15\n" +
 	"\x06ttl_ms\x18\x02 \x01(\x03R\x05ttlMs\"\x13\n" +

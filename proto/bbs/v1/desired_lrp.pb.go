@@ -1140,10 +1140,16 @@ type DesiredLRPsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only this domain; empty means all.
 	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Only these processes; empty means all.
+	// Only these processes, at most 10,000; empty means all.
 	ProcessGuids []string `protobuf:"bytes,2,rep,name=process_guids,json=processGuids,proto3" json:"process_guids,omitempty"`
-	// Only process GUIDs that start with one of these; empty means all.
-	AppGuids      []string `protobuf:"bytes,3,rep,name=app_guids,json=appGuids,proto3" json:"app_guids,omitempty"`
+	// Only process GUIDs that start with one of these, at most 1,000; empty means all.
+	AppGuids []string `protobuf:"bytes,3,rep,name=app_guids,json=appGuids,proto3" json:"app_guids,omitempty"`
+	// Most records of one answer, 0 to 1,000: a larger number counts as that. An answer may have fewer.
+	// 0 means all at once: RESOURCE_EXHAUSTED when they do not fit into a message.
+	PageSize int32 `protobuf:"varint,1000,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page. Everything else in the request
+	// must be as it was: INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,1001,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1199,6 +1205,20 @@ func (x *DesiredLRPsRequest) GetAppGuids() []string {
 	return nil
 }
 
+func (x *DesiredLRPsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *DesiredLRPsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 // The DesiredLRPs that match.
 type DesiredLRPsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1206,8 +1226,11 @@ type DesiredLRPsResponse struct {
 	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// The records.
 	DesiredLrps []*DesiredLRP `protobuf:"bytes,2,rep,name=desired_lrps,json=desiredLrps,proto3" json:"desired_lrps,omitempty"`
-	// Revision that the list shows: Watch(after_revision) goes on from here.
-	Revision      uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1261,6 +1284,13 @@ func (x *DesiredLRPsResponse) GetRevision() uint64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *DesiredLRPsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Asks for one DesiredLRP.
@@ -1371,8 +1401,11 @@ type DesiredLRPSchedulingInfosResponse struct {
 	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// The records.
 	DesiredLrpSchedulingInfos []*DesiredLRPSchedulingInfo `protobuf:"bytes,2,rep,name=desired_lrp_scheduling_infos,json=desiredLrpSchedulingInfos,proto3" json:"desired_lrp_scheduling_infos,omitempty"`
-	// Revision that the list shows: Watch(after_revision) goes on from here.
-	Revision      uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1428,18 +1461,85 @@ func (x *DesiredLRPSchedulingInfosResponse) GetRevision() uint64 {
 	return 0
 }
 
+func (x *DesiredLRPSchedulingInfosResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// One DesiredLRP without its recipe.
+type DesiredLRPSchedulingInfoByProcessGuidResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Set on the Diego door only.
+	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// The record.
+	DesiredLrpSchedulingInfo *DesiredLRPSchedulingInfo `protobuf:"bytes,2,opt,name=desired_lrp_scheduling_info,json=desiredLrpSchedulingInfo,proto3" json:"desired_lrp_scheduling_info,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *DesiredLRPSchedulingInfoByProcessGuidResponse) Reset() {
+	*x = DesiredLRPSchedulingInfoByProcessGuidResponse{}
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DesiredLRPSchedulingInfoByProcessGuidResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DesiredLRPSchedulingInfoByProcessGuidResponse) ProtoMessage() {}
+
+func (x *DesiredLRPSchedulingInfoByProcessGuidResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DesiredLRPSchedulingInfoByProcessGuidResponse.ProtoReflect.Descriptor instead.
+func (*DesiredLRPSchedulingInfoByProcessGuidResponse) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *DesiredLRPSchedulingInfoByProcessGuidResponse) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *DesiredLRPSchedulingInfoByProcessGuidResponse) GetDesiredLrpSchedulingInfo() *DesiredLRPSchedulingInfo {
+	if x != nil {
+		return x.DesiredLrpSchedulingInfo
+	}
+	return nil
+}
+
 // Creates a DesiredLRP.
 type DesireLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The record.
-	DesiredLrp    *DesiredLRP `protobuf:"bytes,1,opt,name=desired_lrp,json=desiredLrp,proto3" json:"desired_lrp,omitempty"`
+	DesiredLrp *DesiredLRP `protobuf:"bytes,1,opt,name=desired_lrp,json=desiredLrp,proto3" json:"desired_lrp,omitempty"`
+	// Makes the call safe to repeat; at most 255 bytes of UTF-8. For an hour, the same id with the same request
+	// succeeds without effect, and with another request is INVALID_ARGUMENT. Empty: not remembered.
+	RequestId string `protobuf:"bytes,1000,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Answers as the call would, and has no effect.
+	ValidateOnly  bool `protobuf:"varint,1001,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DesireLRPRequest) Reset() {
 	*x = DesireLRPRequest{}
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1551,7 @@ func (x *DesireLRPRequest) String() string {
 func (*DesireLRPRequest) ProtoMessage() {}
 
 func (x *DesireLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1564,7 @@ func (x *DesireLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesireLRPRequest.ProtoReflect.Descriptor instead.
 func (*DesireLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{12}
+	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DesireLRPRequest) GetDesiredLrp() *DesiredLRP {
@@ -1474,20 +1574,36 @@ func (x *DesireLRPRequest) GetDesiredLrp() *DesiredLRP {
 	return nil
 }
 
+func (x *DesireLRPRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *DesireLRPRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // Changes a DesiredLRP.
 type UpdateDesiredLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// GUID of the process.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	// What changes; required.
-	Update        *DesiredLRPUpdate `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
+	Update *DesiredLRPUpdate `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
+	// Answers as the call would, and has no effect.
+	ValidateOnly  bool `protobuf:"varint,1001,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateDesiredLRPRequest) Reset() {
 	*x = UpdateDesiredLRPRequest{}
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1615,7 @@ func (x *UpdateDesiredLRPRequest) String() string {
 func (*UpdateDesiredLRPRequest) ProtoMessage() {}
 
 func (x *UpdateDesiredLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1628,7 @@ func (x *UpdateDesiredLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateDesiredLRPRequest.ProtoReflect.Descriptor instead.
 func (*UpdateDesiredLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{13}
+	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *UpdateDesiredLRPRequest) GetProcessGuid() string {
@@ -1529,6 +1645,13 @@ func (x *UpdateDesiredLRPRequest) GetUpdate() *DesiredLRPUpdate {
 	return nil
 }
 
+func (x *UpdateDesiredLRPRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
 // Removes a DesiredLRP and stops its instances.
 type RemoveDesiredLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1540,7 +1663,7 @@ type RemoveDesiredLRPRequest struct {
 
 func (x *RemoveDesiredLRPRequest) Reset() {
 	*x = RemoveDesiredLRPRequest{}
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1675,7 @@ func (x *RemoveDesiredLRPRequest) String() string {
 func (*RemoveDesiredLRPRequest) ProtoMessage() {}
 
 func (x *RemoveDesiredLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1688,7 @@ func (x *RemoveDesiredLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDesiredLRPRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDesiredLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{14}
+	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveDesiredLRPRequest) GetProcessGuid() string {
@@ -1586,7 +1709,7 @@ type DesiredLRPLifecycleResponse struct {
 
 func (x *DesiredLRPLifecycleResponse) Reset() {
 	*x = DesiredLRPLifecycleResponse{}
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[15]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1721,7 @@ func (x *DesiredLRPLifecycleResponse) String() string {
 func (*DesiredLRPLifecycleResponse) ProtoMessage() {}
 
 func (x *DesiredLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[15]
+	mi := &file_bbs_v1_desired_lrp_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1734,7 @@ func (x *DesiredLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DesiredLRPLifecycleResponse.ProtoReflect.Descriptor instead.
 func (*DesiredLRPLifecycleResponse) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{15}
+	return file_bbs_v1_desired_lrp_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DesiredLRPLifecycleResponse) GetError() *Error {
@@ -1762,31 +1885,43 @@ const file_bbs_v1_desired_lrp_proto_rawDesc = "" +
 	"\x14volume_mounted_files\x18\x1c \x03(\v2\f.bbs.v1.FileR\x12volumeMountedFiles\x1aU\n" +
 	"\x0fMetricTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
-	"\x05value\x18\x02 \x01(\v2\x16.bbs.v1.MetricTagValueR\x05value:\x028\x01\"n\n" +
+	"\x05value\x18\x02 \x01(\v2\x16.bbs.v1.MetricTagValueR\x05value:\x028\x01\"\xac\x01\n" +
 	"\x12DesiredLRPsRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12#\n" +
 	"\rprocess_guids\x18\x02 \x03(\tR\fprocessGuids\x12\x1b\n" +
-	"\tapp_guids\x18\x03 \x03(\tR\bappGuids\"\x8e\x01\n" +
+	"\tapp_guids\x18\x03 \x03(\tR\bappGuids\x12\x1c\n" +
+	"\tpage_size\x18\xe8\a \x01(\x05R\bpageSize\x12\x1e\n" +
+	"\n" +
+	"page_token\x18\xe9\a \x01(\tR\tpageToken\"\xb7\x01\n" +
 	"\x13DesiredLRPsResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x125\n" +
 	"\fdesired_lrps\x18\x02 \x03(\v2\x12.bbs.v1.DesiredLRPR\vdesiredLrps\x12\x1b\n" +
-	"\brevision\x18\xe8\a \x01(\x04R\brevision\"C\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"C\n" +
 	"\x1eDesiredLRPByProcessGuidRequest\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\"n\n" +
 	"\x12DesiredLRPResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x123\n" +
 	"\vdesired_lrp\x18\x02 \x01(\v2\x12.bbs.v1.DesiredLRPR\n" +
-	"desiredLrp\"\xc8\x01\n" +
+	"desiredLrp\"\xf1\x01\n" +
 	"!DesiredLRPSchedulingInfosResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x12a\n" +
 	"\x1cdesired_lrp_scheduling_infos\x18\x02 \x03(\v2 .bbs.v1.DesiredLRPSchedulingInfoR\x19desiredLrpSchedulingInfos\x12\x1b\n" +
-	"\brevision\x18\xe8\a \x01(\x04R\brevision\"G\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"\xb5\x01\n" +
+	"-DesiredLRPSchedulingInfoByProcessGuidResponse\x12#\n" +
+	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x12_\n" +
+	"\x1bdesired_lrp_scheduling_info\x18\x02 \x01(\v2 .bbs.v1.DesiredLRPSchedulingInfoR\x18desiredLrpSchedulingInfo\"\x8d\x01\n" +
 	"\x10DesireLRPRequest\x123\n" +
 	"\vdesired_lrp\x18\x01 \x01(\v2\x12.bbs.v1.DesiredLRPR\n" +
-	"desiredLrp\"n\n" +
+	"desiredLrp\x12\x1e\n" +
+	"\n" +
+	"request_id\x18\xe8\a \x01(\tR\trequestId\x12$\n" +
+	"\rvalidate_only\x18\xe9\a \x01(\bR\fvalidateOnly\"\x94\x01\n" +
 	"\x17UpdateDesiredLRPRequest\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\x120\n" +
-	"\x06update\x18\x02 \x01(\v2\x18.bbs.v1.DesiredLRPUpdateR\x06update\"<\n" +
+	"\x06update\x18\x02 \x01(\v2\x18.bbs.v1.DesiredLRPUpdateR\x06update\x12$\n" +
+	"\rvalidate_only\x18\xe9\a \x01(\bR\fvalidateOnly\"<\n" +
 	"\x17RemoveDesiredLRPRequest\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\"B\n" +
 	"\x1bDesiredLRPLifecycleResponse\x12#\n" +
@@ -1805,106 +1940,109 @@ func file_bbs_v1_desired_lrp_proto_rawDescGZIP() []byte {
 }
 
 var file_bbs_v1_desired_lrp_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bbs_v1_desired_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_bbs_v1_desired_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_bbs_v1_desired_lrp_proto_goTypes = []any{
-	(DesiredLRP_UpdateStrategy)(0),            // 0: bbs.v1.DesiredLRP.UpdateStrategy
-	(*DesiredLRP)(nil),                        // 1: bbs.v1.DesiredLRP
-	(*DesiredLRPUpdate)(nil),                  // 2: bbs.v1.DesiredLRPUpdate
-	(*DesiredLRPSchedulingInfo)(nil),          // 3: bbs.v1.DesiredLRPSchedulingInfo
-	(*DesiredLRPKey)(nil),                     // 4: bbs.v1.DesiredLRPKey
-	(*DesiredLRPResource)(nil),                // 5: bbs.v1.DesiredLRPResource
-	(*ProtoRoutes)(nil),                       // 6: bbs.v1.ProtoRoutes
-	(*DesiredLRPRunInfo)(nil),                 // 7: bbs.v1.DesiredLRPRunInfo
-	(*DesiredLRPsRequest)(nil),                // 8: bbs.v1.DesiredLRPsRequest
-	(*DesiredLRPsResponse)(nil),               // 9: bbs.v1.DesiredLRPsResponse
-	(*DesiredLRPByProcessGuidRequest)(nil),    // 10: bbs.v1.DesiredLRPByProcessGuidRequest
-	(*DesiredLRPResponse)(nil),                // 11: bbs.v1.DesiredLRPResponse
-	(*DesiredLRPSchedulingInfosResponse)(nil), // 12: bbs.v1.DesiredLRPSchedulingInfosResponse
-	(*DesireLRPRequest)(nil),                  // 13: bbs.v1.DesireLRPRequest
-	(*UpdateDesiredLRPRequest)(nil),           // 14: bbs.v1.UpdateDesiredLRPRequest
-	(*RemoveDesiredLRPRequest)(nil),           // 15: bbs.v1.RemoveDesiredLRPRequest
-	(*DesiredLRPLifecycleResponse)(nil),       // 16: bbs.v1.DesiredLRPLifecycleResponse
-	nil,                                       // 17: bbs.v1.DesiredLRP.MetricTagsEntry
-	nil,                                       // 18: bbs.v1.DesiredLRPUpdate.MetricTagsEntry
-	nil,                                       // 19: bbs.v1.ProtoRoutes.RoutesEntry
-	nil,                                       // 20: bbs.v1.DesiredLRPRunInfo.MetricTagsEntry
-	(*EnvironmentVariable)(nil),               // 21: bbs.v1.EnvironmentVariable
-	(*Action)(nil),                            // 22: bbs.v1.Action
-	(*SecurityGroupRule)(nil),                 // 23: bbs.v1.SecurityGroupRule
-	(*ModificationTag)(nil),                   // 24: bbs.v1.ModificationTag
-	(*CachedDependency)(nil),                  // 25: bbs.v1.CachedDependency
-	(*VolumeMount)(nil),                       // 26: bbs.v1.VolumeMount
-	(*Network)(nil),                           // 27: bbs.v1.Network
-	(*CertificateProperties)(nil),             // 28: bbs.v1.CertificateProperties
-	(*CheckDefinition)(nil),                   // 29: bbs.v1.CheckDefinition
-	(*ImageLayer)(nil),                        // 30: bbs.v1.ImageLayer
-	(*Sidecar)(nil),                           // 31: bbs.v1.Sidecar
-	(*LogRateLimit)(nil),                      // 32: bbs.v1.LogRateLimit
-	(*File)(nil),                              // 33: bbs.v1.File
-	(*VolumePlacement)(nil),                   // 34: bbs.v1.VolumePlacement
-	(*Error)(nil),                             // 35: bbs.v1.Error
-	(*MetricTagValue)(nil),                    // 36: bbs.v1.MetricTagValue
+	(DesiredLRP_UpdateStrategy)(0),                        // 0: bbs.v1.DesiredLRP.UpdateStrategy
+	(*DesiredLRP)(nil),                                    // 1: bbs.v1.DesiredLRP
+	(*DesiredLRPUpdate)(nil),                              // 2: bbs.v1.DesiredLRPUpdate
+	(*DesiredLRPSchedulingInfo)(nil),                      // 3: bbs.v1.DesiredLRPSchedulingInfo
+	(*DesiredLRPKey)(nil),                                 // 4: bbs.v1.DesiredLRPKey
+	(*DesiredLRPResource)(nil),                            // 5: bbs.v1.DesiredLRPResource
+	(*ProtoRoutes)(nil),                                   // 6: bbs.v1.ProtoRoutes
+	(*DesiredLRPRunInfo)(nil),                             // 7: bbs.v1.DesiredLRPRunInfo
+	(*DesiredLRPsRequest)(nil),                            // 8: bbs.v1.DesiredLRPsRequest
+	(*DesiredLRPsResponse)(nil),                           // 9: bbs.v1.DesiredLRPsResponse
+	(*DesiredLRPByProcessGuidRequest)(nil),                // 10: bbs.v1.DesiredLRPByProcessGuidRequest
+	(*DesiredLRPResponse)(nil),                            // 11: bbs.v1.DesiredLRPResponse
+	(*DesiredLRPSchedulingInfosResponse)(nil),             // 12: bbs.v1.DesiredLRPSchedulingInfosResponse
+	(*DesiredLRPSchedulingInfoByProcessGuidResponse)(nil), // 13: bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse
+	(*DesireLRPRequest)(nil),                              // 14: bbs.v1.DesireLRPRequest
+	(*UpdateDesiredLRPRequest)(nil),                       // 15: bbs.v1.UpdateDesiredLRPRequest
+	(*RemoveDesiredLRPRequest)(nil),                       // 16: bbs.v1.RemoveDesiredLRPRequest
+	(*DesiredLRPLifecycleResponse)(nil),                   // 17: bbs.v1.DesiredLRPLifecycleResponse
+	nil,                                                   // 18: bbs.v1.DesiredLRP.MetricTagsEntry
+	nil,                                                   // 19: bbs.v1.DesiredLRPUpdate.MetricTagsEntry
+	nil,                                                   // 20: bbs.v1.ProtoRoutes.RoutesEntry
+	nil,                                                   // 21: bbs.v1.DesiredLRPRunInfo.MetricTagsEntry
+	(*EnvironmentVariable)(nil),                           // 22: bbs.v1.EnvironmentVariable
+	(*Action)(nil),                                        // 23: bbs.v1.Action
+	(*SecurityGroupRule)(nil),                             // 24: bbs.v1.SecurityGroupRule
+	(*ModificationTag)(nil),                               // 25: bbs.v1.ModificationTag
+	(*CachedDependency)(nil),                              // 26: bbs.v1.CachedDependency
+	(*VolumeMount)(nil),                                   // 27: bbs.v1.VolumeMount
+	(*Network)(nil),                                       // 28: bbs.v1.Network
+	(*CertificateProperties)(nil),                         // 29: bbs.v1.CertificateProperties
+	(*CheckDefinition)(nil),                               // 30: bbs.v1.CheckDefinition
+	(*ImageLayer)(nil),                                    // 31: bbs.v1.ImageLayer
+	(*Sidecar)(nil),                                       // 32: bbs.v1.Sidecar
+	(*LogRateLimit)(nil),                                  // 33: bbs.v1.LogRateLimit
+	(*File)(nil),                                          // 34: bbs.v1.File
+	(*VolumePlacement)(nil),                               // 35: bbs.v1.VolumePlacement
+	(*Error)(nil),                                         // 36: bbs.v1.Error
+	(*MetricTagValue)(nil),                                // 37: bbs.v1.MetricTagValue
 }
 var file_bbs_v1_desired_lrp_proto_depIdxs = []int32{
-	21, // 0: bbs.v1.DesiredLRP.environment_variables:type_name -> bbs.v1.EnvironmentVariable
-	22, // 1: bbs.v1.DesiredLRP.setup:type_name -> bbs.v1.Action
-	22, // 2: bbs.v1.DesiredLRP.action:type_name -> bbs.v1.Action
-	22, // 3: bbs.v1.DesiredLRP.monitor:type_name -> bbs.v1.Action
+	22, // 0: bbs.v1.DesiredLRP.environment_variables:type_name -> bbs.v1.EnvironmentVariable
+	23, // 1: bbs.v1.DesiredLRP.setup:type_name -> bbs.v1.Action
+	23, // 2: bbs.v1.DesiredLRP.action:type_name -> bbs.v1.Action
+	23, // 3: bbs.v1.DesiredLRP.monitor:type_name -> bbs.v1.Action
 	6,  // 4: bbs.v1.DesiredLRP.routes:type_name -> bbs.v1.ProtoRoutes
-	23, // 5: bbs.v1.DesiredLRP.egress_rules:type_name -> bbs.v1.SecurityGroupRule
-	24, // 6: bbs.v1.DesiredLRP.modification_tag:type_name -> bbs.v1.ModificationTag
-	25, // 7: bbs.v1.DesiredLRP.cached_dependencies:type_name -> bbs.v1.CachedDependency
-	26, // 8: bbs.v1.DesiredLRP.volume_mounts:type_name -> bbs.v1.VolumeMount
-	27, // 9: bbs.v1.DesiredLRP.network:type_name -> bbs.v1.Network
-	28, // 10: bbs.v1.DesiredLRP.certificate_properties:type_name -> bbs.v1.CertificateProperties
-	29, // 11: bbs.v1.DesiredLRP.check_definition:type_name -> bbs.v1.CheckDefinition
-	30, // 12: bbs.v1.DesiredLRP.image_layers:type_name -> bbs.v1.ImageLayer
-	17, // 13: bbs.v1.DesiredLRP.metric_tags:type_name -> bbs.v1.DesiredLRP.MetricTagsEntry
-	31, // 14: bbs.v1.DesiredLRP.sidecars:type_name -> bbs.v1.Sidecar
-	32, // 15: bbs.v1.DesiredLRP.log_rate_limit:type_name -> bbs.v1.LogRateLimit
-	33, // 16: bbs.v1.DesiredLRP.volume_mounted_files:type_name -> bbs.v1.File
+	24, // 5: bbs.v1.DesiredLRP.egress_rules:type_name -> bbs.v1.SecurityGroupRule
+	25, // 6: bbs.v1.DesiredLRP.modification_tag:type_name -> bbs.v1.ModificationTag
+	26, // 7: bbs.v1.DesiredLRP.cached_dependencies:type_name -> bbs.v1.CachedDependency
+	27, // 8: bbs.v1.DesiredLRP.volume_mounts:type_name -> bbs.v1.VolumeMount
+	28, // 9: bbs.v1.DesiredLRP.network:type_name -> bbs.v1.Network
+	29, // 10: bbs.v1.DesiredLRP.certificate_properties:type_name -> bbs.v1.CertificateProperties
+	30, // 11: bbs.v1.DesiredLRP.check_definition:type_name -> bbs.v1.CheckDefinition
+	31, // 12: bbs.v1.DesiredLRP.image_layers:type_name -> bbs.v1.ImageLayer
+	18, // 13: bbs.v1.DesiredLRP.metric_tags:type_name -> bbs.v1.DesiredLRP.MetricTagsEntry
+	32, // 14: bbs.v1.DesiredLRP.sidecars:type_name -> bbs.v1.Sidecar
+	33, // 15: bbs.v1.DesiredLRP.log_rate_limit:type_name -> bbs.v1.LogRateLimit
+	34, // 16: bbs.v1.DesiredLRP.volume_mounted_files:type_name -> bbs.v1.File
 	0,  // 17: bbs.v1.DesiredLRP.update_strategy:type_name -> bbs.v1.DesiredLRP.UpdateStrategy
 	6,  // 18: bbs.v1.DesiredLRPUpdate.routes:type_name -> bbs.v1.ProtoRoutes
-	18, // 19: bbs.v1.DesiredLRPUpdate.metric_tags:type_name -> bbs.v1.DesiredLRPUpdate.MetricTagsEntry
+	19, // 19: bbs.v1.DesiredLRPUpdate.metric_tags:type_name -> bbs.v1.DesiredLRPUpdate.MetricTagsEntry
 	4,  // 20: bbs.v1.DesiredLRPSchedulingInfo.desired_lrp_key:type_name -> bbs.v1.DesiredLRPKey
 	5,  // 21: bbs.v1.DesiredLRPSchedulingInfo.desired_lrp_resource:type_name -> bbs.v1.DesiredLRPResource
 	6,  // 22: bbs.v1.DesiredLRPSchedulingInfo.routes:type_name -> bbs.v1.ProtoRoutes
-	24, // 23: bbs.v1.DesiredLRPSchedulingInfo.modification_tag:type_name -> bbs.v1.ModificationTag
-	34, // 24: bbs.v1.DesiredLRPSchedulingInfo.volume_placement:type_name -> bbs.v1.VolumePlacement
-	19, // 25: bbs.v1.ProtoRoutes.routes:type_name -> bbs.v1.ProtoRoutes.RoutesEntry
+	25, // 23: bbs.v1.DesiredLRPSchedulingInfo.modification_tag:type_name -> bbs.v1.ModificationTag
+	35, // 24: bbs.v1.DesiredLRPSchedulingInfo.volume_placement:type_name -> bbs.v1.VolumePlacement
+	20, // 25: bbs.v1.ProtoRoutes.routes:type_name -> bbs.v1.ProtoRoutes.RoutesEntry
 	4,  // 26: bbs.v1.DesiredLRPRunInfo.desired_lrp_key:type_name -> bbs.v1.DesiredLRPKey
-	21, // 27: bbs.v1.DesiredLRPRunInfo.environment_variables:type_name -> bbs.v1.EnvironmentVariable
-	22, // 28: bbs.v1.DesiredLRPRunInfo.setup:type_name -> bbs.v1.Action
-	22, // 29: bbs.v1.DesiredLRPRunInfo.action:type_name -> bbs.v1.Action
-	22, // 30: bbs.v1.DesiredLRPRunInfo.monitor:type_name -> bbs.v1.Action
-	23, // 31: bbs.v1.DesiredLRPRunInfo.egress_rules:type_name -> bbs.v1.SecurityGroupRule
-	25, // 32: bbs.v1.DesiredLRPRunInfo.cached_dependencies:type_name -> bbs.v1.CachedDependency
-	26, // 33: bbs.v1.DesiredLRPRunInfo.volume_mounts:type_name -> bbs.v1.VolumeMount
-	27, // 34: bbs.v1.DesiredLRPRunInfo.network:type_name -> bbs.v1.Network
-	28, // 35: bbs.v1.DesiredLRPRunInfo.certificate_properties:type_name -> bbs.v1.CertificateProperties
-	29, // 36: bbs.v1.DesiredLRPRunInfo.check_definition:type_name -> bbs.v1.CheckDefinition
-	30, // 37: bbs.v1.DesiredLRPRunInfo.image_layers:type_name -> bbs.v1.ImageLayer
-	20, // 38: bbs.v1.DesiredLRPRunInfo.metric_tags:type_name -> bbs.v1.DesiredLRPRunInfo.MetricTagsEntry
-	31, // 39: bbs.v1.DesiredLRPRunInfo.sidecars:type_name -> bbs.v1.Sidecar
-	32, // 40: bbs.v1.DesiredLRPRunInfo.log_rate_limit:type_name -> bbs.v1.LogRateLimit
-	33, // 41: bbs.v1.DesiredLRPRunInfo.volume_mounted_files:type_name -> bbs.v1.File
-	35, // 42: bbs.v1.DesiredLRPsResponse.error:type_name -> bbs.v1.Error
+	22, // 27: bbs.v1.DesiredLRPRunInfo.environment_variables:type_name -> bbs.v1.EnvironmentVariable
+	23, // 28: bbs.v1.DesiredLRPRunInfo.setup:type_name -> bbs.v1.Action
+	23, // 29: bbs.v1.DesiredLRPRunInfo.action:type_name -> bbs.v1.Action
+	23, // 30: bbs.v1.DesiredLRPRunInfo.monitor:type_name -> bbs.v1.Action
+	24, // 31: bbs.v1.DesiredLRPRunInfo.egress_rules:type_name -> bbs.v1.SecurityGroupRule
+	26, // 32: bbs.v1.DesiredLRPRunInfo.cached_dependencies:type_name -> bbs.v1.CachedDependency
+	27, // 33: bbs.v1.DesiredLRPRunInfo.volume_mounts:type_name -> bbs.v1.VolumeMount
+	28, // 34: bbs.v1.DesiredLRPRunInfo.network:type_name -> bbs.v1.Network
+	29, // 35: bbs.v1.DesiredLRPRunInfo.certificate_properties:type_name -> bbs.v1.CertificateProperties
+	30, // 36: bbs.v1.DesiredLRPRunInfo.check_definition:type_name -> bbs.v1.CheckDefinition
+	31, // 37: bbs.v1.DesiredLRPRunInfo.image_layers:type_name -> bbs.v1.ImageLayer
+	21, // 38: bbs.v1.DesiredLRPRunInfo.metric_tags:type_name -> bbs.v1.DesiredLRPRunInfo.MetricTagsEntry
+	32, // 39: bbs.v1.DesiredLRPRunInfo.sidecars:type_name -> bbs.v1.Sidecar
+	33, // 40: bbs.v1.DesiredLRPRunInfo.log_rate_limit:type_name -> bbs.v1.LogRateLimit
+	34, // 41: bbs.v1.DesiredLRPRunInfo.volume_mounted_files:type_name -> bbs.v1.File
+	36, // 42: bbs.v1.DesiredLRPsResponse.error:type_name -> bbs.v1.Error
 	1,  // 43: bbs.v1.DesiredLRPsResponse.desired_lrps:type_name -> bbs.v1.DesiredLRP
-	35, // 44: bbs.v1.DesiredLRPResponse.error:type_name -> bbs.v1.Error
+	36, // 44: bbs.v1.DesiredLRPResponse.error:type_name -> bbs.v1.Error
 	1,  // 45: bbs.v1.DesiredLRPResponse.desired_lrp:type_name -> bbs.v1.DesiredLRP
-	35, // 46: bbs.v1.DesiredLRPSchedulingInfosResponse.error:type_name -> bbs.v1.Error
+	36, // 46: bbs.v1.DesiredLRPSchedulingInfosResponse.error:type_name -> bbs.v1.Error
 	3,  // 47: bbs.v1.DesiredLRPSchedulingInfosResponse.desired_lrp_scheduling_infos:type_name -> bbs.v1.DesiredLRPSchedulingInfo
-	1,  // 48: bbs.v1.DesireLRPRequest.desired_lrp:type_name -> bbs.v1.DesiredLRP
-	2,  // 49: bbs.v1.UpdateDesiredLRPRequest.update:type_name -> bbs.v1.DesiredLRPUpdate
-	35, // 50: bbs.v1.DesiredLRPLifecycleResponse.error:type_name -> bbs.v1.Error
-	36, // 51: bbs.v1.DesiredLRP.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
-	36, // 52: bbs.v1.DesiredLRPUpdate.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
-	36, // 53: bbs.v1.DesiredLRPRunInfo.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
-	54, // [54:54] is the sub-list for method output_type
-	54, // [54:54] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	36, // 48: bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse.error:type_name -> bbs.v1.Error
+	3,  // 49: bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse.desired_lrp_scheduling_info:type_name -> bbs.v1.DesiredLRPSchedulingInfo
+	1,  // 50: bbs.v1.DesireLRPRequest.desired_lrp:type_name -> bbs.v1.DesiredLRP
+	2,  // 51: bbs.v1.UpdateDesiredLRPRequest.update:type_name -> bbs.v1.DesiredLRPUpdate
+	36, // 52: bbs.v1.DesiredLRPLifecycleResponse.error:type_name -> bbs.v1.Error
+	37, // 53: bbs.v1.DesiredLRP.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
+	37, // 54: bbs.v1.DesiredLRPUpdate.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
+	37, // 55: bbs.v1.DesiredLRPRunInfo.MetricTagsEntry.value:type_name -> bbs.v1.MetricTagValue
+	56, // [56:56] is the sub-list for method output_type
+	56, // [56:56] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_bbs_v1_desired_lrp_proto_init() }
@@ -1921,7 +2059,7 @@ func file_bbs_v1_desired_lrp_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bbs_v1_desired_lrp_proto_rawDesc), len(file_bbs_v1_desired_lrp_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,8 +30,11 @@ type DomainsResponse struct {
 	Error *Error `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// Names.
 	Domains []string `protobuf:"bytes,2,rep,name=domains,proto3" json:"domains,omitempty"`
-	// Revision that the list shows: Watch(after_revision) goes on from here.
-	Revision      uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Revision that the list shows: Watch(after_revision) goes on from here. All pages of one list
+	// name that of the first.
+	Revision uint64 `protobuf:"varint,1000,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,1001,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,6 +88,13 @@ func (x *DomainsResponse) GetRevision() uint64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *DomainsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Declares that everything of a domain has been desired. Nothing is destroyed on account of its
@@ -191,7 +201,13 @@ func (x *UpsertDomainResponse) GetError() *Error {
 
 // Asks for the fresh domains.
 type DomainsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most records of one answer, 0 to 10,000: a larger number counts as that. An answer may have fewer.
+	// 0 means all at once: RESOURCE_EXHAUSTED when they do not fit into a message.
+	PageSize int32 `protobuf:"varint,1000,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty means the first page. Everything else in the request
+	// must be as it was: INVALID_ARGUMENT.
+	PageToken     string `protobuf:"bytes,1001,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -226,21 +242,39 @@ func (*DomainsRequest) Descriptor() ([]byte, []int) {
 	return file_bbs_v1_domain_proto_rawDescGZIP(), []int{3}
 }
 
+func (x *DomainsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *DomainsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
 var File_bbs_v1_domain_proto protoreflect.FileDescriptor
 
 const file_bbs_v1_domain_proto_rawDesc = "" +
 	"\n" +
-	"\x13bbs/v1/domain.proto\x12\x06bbs.v1\x1a\x13bbs/v1/common.proto\"m\n" +
+	"\x13bbs/v1/domain.proto\x12\x06bbs.v1\x1a\x13bbs/v1/common.proto\"\x96\x01\n" +
 	"\x0fDomainsResponse\x12#\n" +
 	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\x12\x18\n" +
 	"\adomains\x18\x02 \x03(\tR\adomains\x12\x1b\n" +
-	"\brevision\x18\xe8\a \x01(\x04R\brevision\"?\n" +
+	"\brevision\x18\xe8\a \x01(\x04R\brevision\x12'\n" +
+	"\x0fnext_page_token\x18\xe9\a \x01(\tR\rnextPageToken\"?\n" +
 	"\x13UpsertDomainRequest\x12\x16\n" +
 	"\x06domain\x18\x01 \x01(\tR\x06domain\x12\x10\n" +
 	"\x03ttl\x18\x02 \x01(\rR\x03ttl\";\n" +
 	"\x14UpsertDomainResponse\x12#\n" +
-	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\"\x10\n" +
-	"\x0eDomainsRequestB\x1bZ\x19muster/proto/bbs/v1;bbsv1b\x06proto3"
+	"\x05error\x18\x01 \x01(\v2\r.bbs.v1.ErrorR\x05error\"N\n" +
+	"\x0eDomainsRequest\x12\x1c\n" +
+	"\tpage_size\x18\xe8\a \x01(\x05R\bpageSize\x12\x1e\n" +
+	"\n" +
+	"page_token\x18\xe9\a \x01(\tR\tpageTokenB\x1bZ\x19muster/proto/bbs/v1;bbsv1b\x06proto3"
 
 var (
 	file_bbs_v1_domain_proto_rawDescOnce sync.Once

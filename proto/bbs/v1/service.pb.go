@@ -26,101 +26,189 @@ var File_bbs_v1_service_proto protoreflect.FileDescriptor
 
 const file_bbs_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x14bbs/v1/service.proto\x12\x06bbs.v1\x1a\x17bbs/v1/actual_lrp.proto\x1a\x11bbs/v1/cell.proto\x1a\x18bbs/v1/desired_lrp.proto\x1a\x13bbs/v1/domain.proto\x1a\x12bbs/v1/watch.proto2\xe6\v\n" +
+	"\x14bbs/v1/service.proto\x12\x06bbs.v1\x1a\x17bbs/v1/actual_lrp.proto\x1a\x11bbs/v1/bulk.proto\x1a\x11bbs/v1/cell.proto\x1a\x18bbs/v1/desired_lrp.proto\x1a\x13bbs/v1/domain.proto\x1a\x17bbs/v1/evacuation.proto\x1a\x11bbs/v1/ping.proto\x1a\x11bbs/v1/task.proto\x1a\x12bbs/v1/watch.proto2\x87\x18\n" +
 	"\n" +
 	"BBSService\x12J\n" +
-	"\tDesireLRP\x12\x18.bbs.v1.DesireLRPRequest\x1a#.bbs.v1.DesiredLRPLifecycleResponse\x12X\n" +
+	"\tDesireLRP\x12\x18.bbs.v1.DesireLRPRequest\x1a#.bbs.v1.DesiredLRPLifecycleResponse\x12R\n" +
+	"\x0fBatchDesireLRPs\x12\x1e.bbs.v1.BatchDesireLRPsRequest\x1a\x1f.bbs.v1.BatchDesireLRPsResponse\x12X\n" +
 	"\x10UpdateDesiredLRP\x12\x1f.bbs.v1.UpdateDesiredLRPRequest\x1a#.bbs.v1.DesiredLRPLifecycleResponse\x12X\n" +
 	"\x10RemoveDesiredLRP\x12\x1f.bbs.v1.RemoveDesiredLRPRequest\x1a#.bbs.v1.DesiredLRPLifecycleResponse\x12F\n" +
 	"\vDesiredLRPs\x12\x1a.bbs.v1.DesiredLRPsRequest\x1a\x1b.bbs.v1.DesiredLRPsResponse\x12]\n" +
 	"\x17DesiredLRPByProcessGuid\x12&.bbs.v1.DesiredLRPByProcessGuidRequest\x1a\x1a.bbs.v1.DesiredLRPResponse\x12b\n" +
-	"\x19DesiredLRPSchedulingInfos\x12\x1a.bbs.v1.DesiredLRPsRequest\x1a).bbs.v1.DesiredLRPSchedulingInfosResponse\x12Q\n" +
+	"\x19DesiredLRPSchedulingInfos\x12\x1a.bbs.v1.DesiredLRPsRequest\x1a).bbs.v1.DesiredLRPSchedulingInfosResponse\x12\x86\x01\n" +
+	"%DesiredLRPSchedulingInfoByProcessGuid\x12&.bbs.v1.DesiredLRPByProcessGuidRequest\x1a5.bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse\x12Q\n" +
 	"\x16DesiredLRPRoutingInfos\x12\x1a.bbs.v1.DesiredLRPsRequest\x1a\x1b.bbs.v1.DesiredLRPsResponse\x12C\n" +
 	"\n" +
-	"ActualLRPs\x12\x19.bbs.v1.ActualLRPsRequest\x1a\x1a.bbs.v1.ActualLRPsResponse\x12S\n" +
+	"ActualLRPs\x12\x19.bbs.v1.ActualLRPsRequest\x1a\x1a.bbs.v1.ActualLRPsResponse\x12m\n" +
+	"\x18ActualLRPsByProcessGuids\x12'.bbs.v1.ActualLRPsByProcessGuidsRequest\x1a(.bbs.v1.ActualLRPsByProcessGuidsResponse\x12S\n" +
 	"\x0eClaimActualLRP\x12\x1d.bbs.v1.ClaimActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12S\n" +
 	"\x0eStartActualLRP\x12\x1d.bbs.v1.StartActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12S\n" +
 	"\x0eCrashActualLRP\x12\x1d.bbs.v1.CrashActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12Q\n" +
 	"\rFailActualLRP\x12\x1c.bbs.v1.FailActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12U\n" +
 	"\x0fRemoveActualLRP\x12\x1e.bbs.v1.RemoveActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12U\n" +
-	"\x0fRetireActualLRP\x12\x1e.bbs.v1.RetireActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12:\n" +
+	"\x0fRetireActualLRP\x12\x1e.bbs.v1.RetireActualLRPRequest\x1a\".bbs.v1.ActualLRPLifecycleResponse\x12_\n" +
+	"\x18EvacuateClaimedActualLRP\x12'.bbs.v1.EvacuateClaimedActualLRPRequest\x1a\x1a.bbs.v1.EvacuationResponse\x12_\n" +
+	"\x18EvacuateRunningActualLRP\x12'.bbs.v1.EvacuateRunningActualLRPRequest\x1a\x1a.bbs.v1.EvacuationResponse\x12_\n" +
+	"\x18EvacuateStoppedActualLRP\x12'.bbs.v1.EvacuateStoppedActualLRPRequest\x1a\x1a.bbs.v1.EvacuationResponse\x12_\n" +
+	"\x18EvacuateCrashedActualLRP\x12'.bbs.v1.EvacuateCrashedActualLRPRequest\x1a\x1a.bbs.v1.EvacuationResponse\x12p\n" +
+	"\x19RemoveEvacuatingActualLRP\x12(.bbs.v1.RemoveEvacuatingActualLRPRequest\x1a).bbs.v1.RemoveEvacuatingActualLRPResponse\x124\n" +
+	"\x05Tasks\x12\x14.bbs.v1.TasksRequest\x1a\x15.bbs.v1.TasksResponse\x12=\n" +
+	"\n" +
+	"TaskByGuid\x12\x19.bbs.v1.TaskByGuidRequest\x1a\x14.bbs.v1.TaskResponse\x12F\n" +
+	"\n" +
+	"DesireTask\x12\x19.bbs.v1.DesireTaskRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12@\n" +
+	"\tStartTask\x12\x18.bbs.v1.StartTaskRequest\x1a\x19.bbs.v1.StartTaskResponse\x12J\n" +
+	"\fCompleteTask\x12\x1b.bbs.v1.CompleteTaskRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12D\n" +
+	"\n" +
+	"CancelTask\x12\x17.bbs.v1.TaskGuidRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12B\n" +
+	"\bFailTask\x12\x17.bbs.v1.FailTaskRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12F\n" +
+	"\n" +
+	"RejectTask\x12\x19.bbs.v1.RejectTaskRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12G\n" +
+	"\rResolvingTask\x12\x17.bbs.v1.TaskGuidRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12D\n" +
+	"\n" +
+	"DeleteTask\x12\x17.bbs.v1.TaskGuidRequest\x1a\x1d.bbs.v1.TaskLifecycleResponse\x12:\n" +
 	"\aDomains\x12\x16.bbs.v1.DomainsRequest\x1a\x17.bbs.v1.DomainsResponse\x12I\n" +
 	"\fUpsertDomain\x12\x1b.bbs.v1.UpsertDomainRequest\x1a\x1c.bbs.v1.UpsertDomainResponse\x124\n" +
 	"\x05Cells\x12\x14.bbs.v1.CellsRequest\x1a\x15.bbs.v1.CellsResponse\x12@\n" +
-	"\tHeartbeat\x12\x18.bbs.v1.HeartbeatRequest\x1a\x19.bbs.v1.HeartbeatResponse\x126\n" +
+	"\tHeartbeat\x12\x18.bbs.v1.HeartbeatRequest\x1a\x19.bbs.v1.HeartbeatResponse\x121\n" +
+	"\x04Ping\x12\x13.bbs.v1.PingRequest\x1a\x14.bbs.v1.PingResponse\x126\n" +
 	"\x05Watch\x12\x14.bbs.v1.WatchRequest\x1a\x15.bbs.v1.WatchResponse0\x01B\x1bZ\x19muster/proto/bbs/v1;bbsv1b\x06proto3"
 
 var file_bbs_v1_service_proto_goTypes = []any{
-	(*DesireLRPRequest)(nil),                  // 0: bbs.v1.DesireLRPRequest
-	(*UpdateDesiredLRPRequest)(nil),           // 1: bbs.v1.UpdateDesiredLRPRequest
-	(*RemoveDesiredLRPRequest)(nil),           // 2: bbs.v1.RemoveDesiredLRPRequest
-	(*DesiredLRPsRequest)(nil),                // 3: bbs.v1.DesiredLRPsRequest
-	(*DesiredLRPByProcessGuidRequest)(nil),    // 4: bbs.v1.DesiredLRPByProcessGuidRequest
-	(*ActualLRPsRequest)(nil),                 // 5: bbs.v1.ActualLRPsRequest
-	(*ClaimActualLRPRequest)(nil),             // 6: bbs.v1.ClaimActualLRPRequest
-	(*StartActualLRPRequest)(nil),             // 7: bbs.v1.StartActualLRPRequest
-	(*CrashActualLRPRequest)(nil),             // 8: bbs.v1.CrashActualLRPRequest
-	(*FailActualLRPRequest)(nil),              // 9: bbs.v1.FailActualLRPRequest
-	(*RemoveActualLRPRequest)(nil),            // 10: bbs.v1.RemoveActualLRPRequest
-	(*RetireActualLRPRequest)(nil),            // 11: bbs.v1.RetireActualLRPRequest
-	(*DomainsRequest)(nil),                    // 12: bbs.v1.DomainsRequest
-	(*UpsertDomainRequest)(nil),               // 13: bbs.v1.UpsertDomainRequest
-	(*CellsRequest)(nil),                      // 14: bbs.v1.CellsRequest
-	(*HeartbeatRequest)(nil),                  // 15: bbs.v1.HeartbeatRequest
-	(*WatchRequest)(nil),                      // 16: bbs.v1.WatchRequest
-	(*DesiredLRPLifecycleResponse)(nil),       // 17: bbs.v1.DesiredLRPLifecycleResponse
-	(*DesiredLRPsResponse)(nil),               // 18: bbs.v1.DesiredLRPsResponse
-	(*DesiredLRPResponse)(nil),                // 19: bbs.v1.DesiredLRPResponse
-	(*DesiredLRPSchedulingInfosResponse)(nil), // 20: bbs.v1.DesiredLRPSchedulingInfosResponse
-	(*ActualLRPsResponse)(nil),                // 21: bbs.v1.ActualLRPsResponse
-	(*ActualLRPLifecycleResponse)(nil),        // 22: bbs.v1.ActualLRPLifecycleResponse
-	(*DomainsResponse)(nil),                   // 23: bbs.v1.DomainsResponse
-	(*UpsertDomainResponse)(nil),              // 24: bbs.v1.UpsertDomainResponse
-	(*CellsResponse)(nil),                     // 25: bbs.v1.CellsResponse
-	(*HeartbeatResponse)(nil),                 // 26: bbs.v1.HeartbeatResponse
-	(*WatchResponse)(nil),                     // 27: bbs.v1.WatchResponse
+	(*DesireLRPRequest)(nil),                              // 0: bbs.v1.DesireLRPRequest
+	(*BatchDesireLRPsRequest)(nil),                        // 1: bbs.v1.BatchDesireLRPsRequest
+	(*UpdateDesiredLRPRequest)(nil),                       // 2: bbs.v1.UpdateDesiredLRPRequest
+	(*RemoveDesiredLRPRequest)(nil),                       // 3: bbs.v1.RemoveDesiredLRPRequest
+	(*DesiredLRPsRequest)(nil),                            // 4: bbs.v1.DesiredLRPsRequest
+	(*DesiredLRPByProcessGuidRequest)(nil),                // 5: bbs.v1.DesiredLRPByProcessGuidRequest
+	(*ActualLRPsRequest)(nil),                             // 6: bbs.v1.ActualLRPsRequest
+	(*ActualLRPsByProcessGuidsRequest)(nil),               // 7: bbs.v1.ActualLRPsByProcessGuidsRequest
+	(*ClaimActualLRPRequest)(nil),                         // 8: bbs.v1.ClaimActualLRPRequest
+	(*StartActualLRPRequest)(nil),                         // 9: bbs.v1.StartActualLRPRequest
+	(*CrashActualLRPRequest)(nil),                         // 10: bbs.v1.CrashActualLRPRequest
+	(*FailActualLRPRequest)(nil),                          // 11: bbs.v1.FailActualLRPRequest
+	(*RemoveActualLRPRequest)(nil),                        // 12: bbs.v1.RemoveActualLRPRequest
+	(*RetireActualLRPRequest)(nil),                        // 13: bbs.v1.RetireActualLRPRequest
+	(*EvacuateClaimedActualLRPRequest)(nil),               // 14: bbs.v1.EvacuateClaimedActualLRPRequest
+	(*EvacuateRunningActualLRPRequest)(nil),               // 15: bbs.v1.EvacuateRunningActualLRPRequest
+	(*EvacuateStoppedActualLRPRequest)(nil),               // 16: bbs.v1.EvacuateStoppedActualLRPRequest
+	(*EvacuateCrashedActualLRPRequest)(nil),               // 17: bbs.v1.EvacuateCrashedActualLRPRequest
+	(*RemoveEvacuatingActualLRPRequest)(nil),              // 18: bbs.v1.RemoveEvacuatingActualLRPRequest
+	(*TasksRequest)(nil),                                  // 19: bbs.v1.TasksRequest
+	(*TaskByGuidRequest)(nil),                             // 20: bbs.v1.TaskByGuidRequest
+	(*DesireTaskRequest)(nil),                             // 21: bbs.v1.DesireTaskRequest
+	(*StartTaskRequest)(nil),                              // 22: bbs.v1.StartTaskRequest
+	(*CompleteTaskRequest)(nil),                           // 23: bbs.v1.CompleteTaskRequest
+	(*TaskGuidRequest)(nil),                               // 24: bbs.v1.TaskGuidRequest
+	(*FailTaskRequest)(nil),                               // 25: bbs.v1.FailTaskRequest
+	(*RejectTaskRequest)(nil),                             // 26: bbs.v1.RejectTaskRequest
+	(*DomainsRequest)(nil),                                // 27: bbs.v1.DomainsRequest
+	(*UpsertDomainRequest)(nil),                           // 28: bbs.v1.UpsertDomainRequest
+	(*CellsRequest)(nil),                                  // 29: bbs.v1.CellsRequest
+	(*HeartbeatRequest)(nil),                              // 30: bbs.v1.HeartbeatRequest
+	(*PingRequest)(nil),                                   // 31: bbs.v1.PingRequest
+	(*WatchRequest)(nil),                                  // 32: bbs.v1.WatchRequest
+	(*DesiredLRPLifecycleResponse)(nil),                   // 33: bbs.v1.DesiredLRPLifecycleResponse
+	(*BatchDesireLRPsResponse)(nil),                       // 34: bbs.v1.BatchDesireLRPsResponse
+	(*DesiredLRPsResponse)(nil),                           // 35: bbs.v1.DesiredLRPsResponse
+	(*DesiredLRPResponse)(nil),                            // 36: bbs.v1.DesiredLRPResponse
+	(*DesiredLRPSchedulingInfosResponse)(nil),             // 37: bbs.v1.DesiredLRPSchedulingInfosResponse
+	(*DesiredLRPSchedulingInfoByProcessGuidResponse)(nil), // 38: bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse
+	(*ActualLRPsResponse)(nil),                            // 39: bbs.v1.ActualLRPsResponse
+	(*ActualLRPsByProcessGuidsResponse)(nil),              // 40: bbs.v1.ActualLRPsByProcessGuidsResponse
+	(*ActualLRPLifecycleResponse)(nil),                    // 41: bbs.v1.ActualLRPLifecycleResponse
+	(*EvacuationResponse)(nil),                            // 42: bbs.v1.EvacuationResponse
+	(*RemoveEvacuatingActualLRPResponse)(nil),             // 43: bbs.v1.RemoveEvacuatingActualLRPResponse
+	(*TasksResponse)(nil),                                 // 44: bbs.v1.TasksResponse
+	(*TaskResponse)(nil),                                  // 45: bbs.v1.TaskResponse
+	(*TaskLifecycleResponse)(nil),                         // 46: bbs.v1.TaskLifecycleResponse
+	(*StartTaskResponse)(nil),                             // 47: bbs.v1.StartTaskResponse
+	(*DomainsResponse)(nil),                               // 48: bbs.v1.DomainsResponse
+	(*UpsertDomainResponse)(nil),                          // 49: bbs.v1.UpsertDomainResponse
+	(*CellsResponse)(nil),                                 // 50: bbs.v1.CellsResponse
+	(*HeartbeatResponse)(nil),                             // 51: bbs.v1.HeartbeatResponse
+	(*PingResponse)(nil),                                  // 52: bbs.v1.PingResponse
+	(*WatchResponse)(nil),                                 // 53: bbs.v1.WatchResponse
 }
 var file_bbs_v1_service_proto_depIdxs = []int32{
 	0,  // 0: bbs.v1.BBSService.DesireLRP:input_type -> bbs.v1.DesireLRPRequest
-	1,  // 1: bbs.v1.BBSService.UpdateDesiredLRP:input_type -> bbs.v1.UpdateDesiredLRPRequest
-	2,  // 2: bbs.v1.BBSService.RemoveDesiredLRP:input_type -> bbs.v1.RemoveDesiredLRPRequest
-	3,  // 3: bbs.v1.BBSService.DesiredLRPs:input_type -> bbs.v1.DesiredLRPsRequest
-	4,  // 4: bbs.v1.BBSService.DesiredLRPByProcessGuid:input_type -> bbs.v1.DesiredLRPByProcessGuidRequest
-	3,  // 5: bbs.v1.BBSService.DesiredLRPSchedulingInfos:input_type -> bbs.v1.DesiredLRPsRequest
-	3,  // 6: bbs.v1.BBSService.DesiredLRPRoutingInfos:input_type -> bbs.v1.DesiredLRPsRequest
-	5,  // 7: bbs.v1.BBSService.ActualLRPs:input_type -> bbs.v1.ActualLRPsRequest
-	6,  // 8: bbs.v1.BBSService.ClaimActualLRP:input_type -> bbs.v1.ClaimActualLRPRequest
-	7,  // 9: bbs.v1.BBSService.StartActualLRP:input_type -> bbs.v1.StartActualLRPRequest
-	8,  // 10: bbs.v1.BBSService.CrashActualLRP:input_type -> bbs.v1.CrashActualLRPRequest
-	9,  // 11: bbs.v1.BBSService.FailActualLRP:input_type -> bbs.v1.FailActualLRPRequest
-	10, // 12: bbs.v1.BBSService.RemoveActualLRP:input_type -> bbs.v1.RemoveActualLRPRequest
-	11, // 13: bbs.v1.BBSService.RetireActualLRP:input_type -> bbs.v1.RetireActualLRPRequest
-	12, // 14: bbs.v1.BBSService.Domains:input_type -> bbs.v1.DomainsRequest
-	13, // 15: bbs.v1.BBSService.UpsertDomain:input_type -> bbs.v1.UpsertDomainRequest
-	14, // 16: bbs.v1.BBSService.Cells:input_type -> bbs.v1.CellsRequest
-	15, // 17: bbs.v1.BBSService.Heartbeat:input_type -> bbs.v1.HeartbeatRequest
-	16, // 18: bbs.v1.BBSService.Watch:input_type -> bbs.v1.WatchRequest
-	17, // 19: bbs.v1.BBSService.DesireLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
-	17, // 20: bbs.v1.BBSService.UpdateDesiredLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
-	17, // 21: bbs.v1.BBSService.RemoveDesiredLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
-	18, // 22: bbs.v1.BBSService.DesiredLRPs:output_type -> bbs.v1.DesiredLRPsResponse
-	19, // 23: bbs.v1.BBSService.DesiredLRPByProcessGuid:output_type -> bbs.v1.DesiredLRPResponse
-	20, // 24: bbs.v1.BBSService.DesiredLRPSchedulingInfos:output_type -> bbs.v1.DesiredLRPSchedulingInfosResponse
-	18, // 25: bbs.v1.BBSService.DesiredLRPRoutingInfos:output_type -> bbs.v1.DesiredLRPsResponse
-	21, // 26: bbs.v1.BBSService.ActualLRPs:output_type -> bbs.v1.ActualLRPsResponse
-	22, // 27: bbs.v1.BBSService.ClaimActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	22, // 28: bbs.v1.BBSService.StartActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	22, // 29: bbs.v1.BBSService.CrashActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	22, // 30: bbs.v1.BBSService.FailActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	22, // 31: bbs.v1.BBSService.RemoveActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	22, // 32: bbs.v1.BBSService.RetireActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
-	23, // 33: bbs.v1.BBSService.Domains:output_type -> bbs.v1.DomainsResponse
-	24, // 34: bbs.v1.BBSService.UpsertDomain:output_type -> bbs.v1.UpsertDomainResponse
-	25, // 35: bbs.v1.BBSService.Cells:output_type -> bbs.v1.CellsResponse
-	26, // 36: bbs.v1.BBSService.Heartbeat:output_type -> bbs.v1.HeartbeatResponse
-	27, // 37: bbs.v1.BBSService.Watch:output_type -> bbs.v1.WatchResponse
-	19, // [19:38] is the sub-list for method output_type
-	0,  // [0:19] is the sub-list for method input_type
+	1,  // 1: bbs.v1.BBSService.BatchDesireLRPs:input_type -> bbs.v1.BatchDesireLRPsRequest
+	2,  // 2: bbs.v1.BBSService.UpdateDesiredLRP:input_type -> bbs.v1.UpdateDesiredLRPRequest
+	3,  // 3: bbs.v1.BBSService.RemoveDesiredLRP:input_type -> bbs.v1.RemoveDesiredLRPRequest
+	4,  // 4: bbs.v1.BBSService.DesiredLRPs:input_type -> bbs.v1.DesiredLRPsRequest
+	5,  // 5: bbs.v1.BBSService.DesiredLRPByProcessGuid:input_type -> bbs.v1.DesiredLRPByProcessGuidRequest
+	4,  // 6: bbs.v1.BBSService.DesiredLRPSchedulingInfos:input_type -> bbs.v1.DesiredLRPsRequest
+	5,  // 7: bbs.v1.BBSService.DesiredLRPSchedulingInfoByProcessGuid:input_type -> bbs.v1.DesiredLRPByProcessGuidRequest
+	4,  // 8: bbs.v1.BBSService.DesiredLRPRoutingInfos:input_type -> bbs.v1.DesiredLRPsRequest
+	6,  // 9: bbs.v1.BBSService.ActualLRPs:input_type -> bbs.v1.ActualLRPsRequest
+	7,  // 10: bbs.v1.BBSService.ActualLRPsByProcessGuids:input_type -> bbs.v1.ActualLRPsByProcessGuidsRequest
+	8,  // 11: bbs.v1.BBSService.ClaimActualLRP:input_type -> bbs.v1.ClaimActualLRPRequest
+	9,  // 12: bbs.v1.BBSService.StartActualLRP:input_type -> bbs.v1.StartActualLRPRequest
+	10, // 13: bbs.v1.BBSService.CrashActualLRP:input_type -> bbs.v1.CrashActualLRPRequest
+	11, // 14: bbs.v1.BBSService.FailActualLRP:input_type -> bbs.v1.FailActualLRPRequest
+	12, // 15: bbs.v1.BBSService.RemoveActualLRP:input_type -> bbs.v1.RemoveActualLRPRequest
+	13, // 16: bbs.v1.BBSService.RetireActualLRP:input_type -> bbs.v1.RetireActualLRPRequest
+	14, // 17: bbs.v1.BBSService.EvacuateClaimedActualLRP:input_type -> bbs.v1.EvacuateClaimedActualLRPRequest
+	15, // 18: bbs.v1.BBSService.EvacuateRunningActualLRP:input_type -> bbs.v1.EvacuateRunningActualLRPRequest
+	16, // 19: bbs.v1.BBSService.EvacuateStoppedActualLRP:input_type -> bbs.v1.EvacuateStoppedActualLRPRequest
+	17, // 20: bbs.v1.BBSService.EvacuateCrashedActualLRP:input_type -> bbs.v1.EvacuateCrashedActualLRPRequest
+	18, // 21: bbs.v1.BBSService.RemoveEvacuatingActualLRP:input_type -> bbs.v1.RemoveEvacuatingActualLRPRequest
+	19, // 22: bbs.v1.BBSService.Tasks:input_type -> bbs.v1.TasksRequest
+	20, // 23: bbs.v1.BBSService.TaskByGuid:input_type -> bbs.v1.TaskByGuidRequest
+	21, // 24: bbs.v1.BBSService.DesireTask:input_type -> bbs.v1.DesireTaskRequest
+	22, // 25: bbs.v1.BBSService.StartTask:input_type -> bbs.v1.StartTaskRequest
+	23, // 26: bbs.v1.BBSService.CompleteTask:input_type -> bbs.v1.CompleteTaskRequest
+	24, // 27: bbs.v1.BBSService.CancelTask:input_type -> bbs.v1.TaskGuidRequest
+	25, // 28: bbs.v1.BBSService.FailTask:input_type -> bbs.v1.FailTaskRequest
+	26, // 29: bbs.v1.BBSService.RejectTask:input_type -> bbs.v1.RejectTaskRequest
+	24, // 30: bbs.v1.BBSService.ResolvingTask:input_type -> bbs.v1.TaskGuidRequest
+	24, // 31: bbs.v1.BBSService.DeleteTask:input_type -> bbs.v1.TaskGuidRequest
+	27, // 32: bbs.v1.BBSService.Domains:input_type -> bbs.v1.DomainsRequest
+	28, // 33: bbs.v1.BBSService.UpsertDomain:input_type -> bbs.v1.UpsertDomainRequest
+	29, // 34: bbs.v1.BBSService.Cells:input_type -> bbs.v1.CellsRequest
+	30, // 35: bbs.v1.BBSService.Heartbeat:input_type -> bbs.v1.HeartbeatRequest
+	31, // 36: bbs.v1.BBSService.Ping:input_type -> bbs.v1.PingRequest
+	32, // 37: bbs.v1.BBSService.Watch:input_type -> bbs.v1.WatchRequest
+	33, // 38: bbs.v1.BBSService.DesireLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
+	34, // 39: bbs.v1.BBSService.BatchDesireLRPs:output_type -> bbs.v1.BatchDesireLRPsResponse
+	33, // 40: bbs.v1.BBSService.UpdateDesiredLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
+	33, // 41: bbs.v1.BBSService.RemoveDesiredLRP:output_type -> bbs.v1.DesiredLRPLifecycleResponse
+	35, // 42: bbs.v1.BBSService.DesiredLRPs:output_type -> bbs.v1.DesiredLRPsResponse
+	36, // 43: bbs.v1.BBSService.DesiredLRPByProcessGuid:output_type -> bbs.v1.DesiredLRPResponse
+	37, // 44: bbs.v1.BBSService.DesiredLRPSchedulingInfos:output_type -> bbs.v1.DesiredLRPSchedulingInfosResponse
+	38, // 45: bbs.v1.BBSService.DesiredLRPSchedulingInfoByProcessGuid:output_type -> bbs.v1.DesiredLRPSchedulingInfoByProcessGuidResponse
+	35, // 46: bbs.v1.BBSService.DesiredLRPRoutingInfos:output_type -> bbs.v1.DesiredLRPsResponse
+	39, // 47: bbs.v1.BBSService.ActualLRPs:output_type -> bbs.v1.ActualLRPsResponse
+	40, // 48: bbs.v1.BBSService.ActualLRPsByProcessGuids:output_type -> bbs.v1.ActualLRPsByProcessGuidsResponse
+	41, // 49: bbs.v1.BBSService.ClaimActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	41, // 50: bbs.v1.BBSService.StartActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	41, // 51: bbs.v1.BBSService.CrashActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	41, // 52: bbs.v1.BBSService.FailActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	41, // 53: bbs.v1.BBSService.RemoveActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	41, // 54: bbs.v1.BBSService.RetireActualLRP:output_type -> bbs.v1.ActualLRPLifecycleResponse
+	42, // 55: bbs.v1.BBSService.EvacuateClaimedActualLRP:output_type -> bbs.v1.EvacuationResponse
+	42, // 56: bbs.v1.BBSService.EvacuateRunningActualLRP:output_type -> bbs.v1.EvacuationResponse
+	42, // 57: bbs.v1.BBSService.EvacuateStoppedActualLRP:output_type -> bbs.v1.EvacuationResponse
+	42, // 58: bbs.v1.BBSService.EvacuateCrashedActualLRP:output_type -> bbs.v1.EvacuationResponse
+	43, // 59: bbs.v1.BBSService.RemoveEvacuatingActualLRP:output_type -> bbs.v1.RemoveEvacuatingActualLRPResponse
+	44, // 60: bbs.v1.BBSService.Tasks:output_type -> bbs.v1.TasksResponse
+	45, // 61: bbs.v1.BBSService.TaskByGuid:output_type -> bbs.v1.TaskResponse
+	46, // 62: bbs.v1.BBSService.DesireTask:output_type -> bbs.v1.TaskLifecycleResponse
+	47, // 63: bbs.v1.BBSService.StartTask:output_type -> bbs.v1.StartTaskResponse
+	46, // 64: bbs.v1.BBSService.CompleteTask:output_type -> bbs.v1.TaskLifecycleResponse
+	46, // 65: bbs.v1.BBSService.CancelTask:output_type -> bbs.v1.TaskLifecycleResponse
+	46, // 66: bbs.v1.BBSService.FailTask:output_type -> bbs.v1.TaskLifecycleResponse
+	46, // 67: bbs.v1.BBSService.RejectTask:output_type -> bbs.v1.TaskLifecycleResponse
+	46, // 68: bbs.v1.BBSService.ResolvingTask:output_type -> bbs.v1.TaskLifecycleResponse
+	46, // 69: bbs.v1.BBSService.DeleteTask:output_type -> bbs.v1.TaskLifecycleResponse
+	48, // 70: bbs.v1.BBSService.Domains:output_type -> bbs.v1.DomainsResponse
+	49, // 71: bbs.v1.BBSService.UpsertDomain:output_type -> bbs.v1.UpsertDomainResponse
+	50, // 72: bbs.v1.BBSService.Cells:output_type -> bbs.v1.CellsResponse
+	51, // 73: bbs.v1.BBSService.Heartbeat:output_type -> bbs.v1.HeartbeatResponse
+	52, // 74: bbs.v1.BBSService.Ping:output_type -> bbs.v1.PingResponse
+	53, // 75: bbs.v1.BBSService.Watch:output_type -> bbs.v1.WatchResponse
+	38, // [38:76] is the sub-list for method output_type
+	0,  // [0:38] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -132,9 +220,13 @@ func file_bbs_v1_service_proto_init() {
 		return
 	}
 	file_bbs_v1_actual_lrp_proto_init()
+	file_bbs_v1_bulk_proto_init()
 	file_bbs_v1_cell_proto_init()
 	file_bbs_v1_desired_lrp_proto_init()
 	file_bbs_v1_domain_proto_init()
+	file_bbs_v1_evacuation_proto_init()
+	file_bbs_v1_ping_proto_init()
+	file_bbs_v1_task_proto_init()
 	file_bbs_v1_watch_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -21,25 +21,44 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	BBSService_DesireLRP_FullMethodName                 = "/bbs.v1.BBSService/DesireLRP"
-	BBSService_UpdateDesiredLRP_FullMethodName          = "/bbs.v1.BBSService/UpdateDesiredLRP"
-	BBSService_RemoveDesiredLRP_FullMethodName          = "/bbs.v1.BBSService/RemoveDesiredLRP"
-	BBSService_DesiredLRPs_FullMethodName               = "/bbs.v1.BBSService/DesiredLRPs"
-	BBSService_DesiredLRPByProcessGuid_FullMethodName   = "/bbs.v1.BBSService/DesiredLRPByProcessGuid"
-	BBSService_DesiredLRPSchedulingInfos_FullMethodName = "/bbs.v1.BBSService/DesiredLRPSchedulingInfos"
-	BBSService_DesiredLRPRoutingInfos_FullMethodName    = "/bbs.v1.BBSService/DesiredLRPRoutingInfos"
-	BBSService_ActualLRPs_FullMethodName                = "/bbs.v1.BBSService/ActualLRPs"
-	BBSService_ClaimActualLRP_FullMethodName            = "/bbs.v1.BBSService/ClaimActualLRP"
-	BBSService_StartActualLRP_FullMethodName            = "/bbs.v1.BBSService/StartActualLRP"
-	BBSService_CrashActualLRP_FullMethodName            = "/bbs.v1.BBSService/CrashActualLRP"
-	BBSService_FailActualLRP_FullMethodName             = "/bbs.v1.BBSService/FailActualLRP"
-	BBSService_RemoveActualLRP_FullMethodName           = "/bbs.v1.BBSService/RemoveActualLRP"
-	BBSService_RetireActualLRP_FullMethodName           = "/bbs.v1.BBSService/RetireActualLRP"
-	BBSService_Domains_FullMethodName                   = "/bbs.v1.BBSService/Domains"
-	BBSService_UpsertDomain_FullMethodName              = "/bbs.v1.BBSService/UpsertDomain"
-	BBSService_Cells_FullMethodName                     = "/bbs.v1.BBSService/Cells"
-	BBSService_Heartbeat_FullMethodName                 = "/bbs.v1.BBSService/Heartbeat"
-	BBSService_Watch_FullMethodName                     = "/bbs.v1.BBSService/Watch"
+	BBSService_DesireLRP_FullMethodName                             = "/bbs.v1.BBSService/DesireLRP"
+	BBSService_BatchDesireLRPs_FullMethodName                       = "/bbs.v1.BBSService/BatchDesireLRPs"
+	BBSService_UpdateDesiredLRP_FullMethodName                      = "/bbs.v1.BBSService/UpdateDesiredLRP"
+	BBSService_RemoveDesiredLRP_FullMethodName                      = "/bbs.v1.BBSService/RemoveDesiredLRP"
+	BBSService_DesiredLRPs_FullMethodName                           = "/bbs.v1.BBSService/DesiredLRPs"
+	BBSService_DesiredLRPByProcessGuid_FullMethodName               = "/bbs.v1.BBSService/DesiredLRPByProcessGuid"
+	BBSService_DesiredLRPSchedulingInfos_FullMethodName             = "/bbs.v1.BBSService/DesiredLRPSchedulingInfos"
+	BBSService_DesiredLRPSchedulingInfoByProcessGuid_FullMethodName = "/bbs.v1.BBSService/DesiredLRPSchedulingInfoByProcessGuid"
+	BBSService_DesiredLRPRoutingInfos_FullMethodName                = "/bbs.v1.BBSService/DesiredLRPRoutingInfos"
+	BBSService_ActualLRPs_FullMethodName                            = "/bbs.v1.BBSService/ActualLRPs"
+	BBSService_ActualLRPsByProcessGuids_FullMethodName              = "/bbs.v1.BBSService/ActualLRPsByProcessGuids"
+	BBSService_ClaimActualLRP_FullMethodName                        = "/bbs.v1.BBSService/ClaimActualLRP"
+	BBSService_StartActualLRP_FullMethodName                        = "/bbs.v1.BBSService/StartActualLRP"
+	BBSService_CrashActualLRP_FullMethodName                        = "/bbs.v1.BBSService/CrashActualLRP"
+	BBSService_FailActualLRP_FullMethodName                         = "/bbs.v1.BBSService/FailActualLRP"
+	BBSService_RemoveActualLRP_FullMethodName                       = "/bbs.v1.BBSService/RemoveActualLRP"
+	BBSService_RetireActualLRP_FullMethodName                       = "/bbs.v1.BBSService/RetireActualLRP"
+	BBSService_EvacuateClaimedActualLRP_FullMethodName              = "/bbs.v1.BBSService/EvacuateClaimedActualLRP"
+	BBSService_EvacuateRunningActualLRP_FullMethodName              = "/bbs.v1.BBSService/EvacuateRunningActualLRP"
+	BBSService_EvacuateStoppedActualLRP_FullMethodName              = "/bbs.v1.BBSService/EvacuateStoppedActualLRP"
+	BBSService_EvacuateCrashedActualLRP_FullMethodName              = "/bbs.v1.BBSService/EvacuateCrashedActualLRP"
+	BBSService_RemoveEvacuatingActualLRP_FullMethodName             = "/bbs.v1.BBSService/RemoveEvacuatingActualLRP"
+	BBSService_Tasks_FullMethodName                                 = "/bbs.v1.BBSService/Tasks"
+	BBSService_TaskByGuid_FullMethodName                            = "/bbs.v1.BBSService/TaskByGuid"
+	BBSService_DesireTask_FullMethodName                            = "/bbs.v1.BBSService/DesireTask"
+	BBSService_StartTask_FullMethodName                             = "/bbs.v1.BBSService/StartTask"
+	BBSService_CompleteTask_FullMethodName                          = "/bbs.v1.BBSService/CompleteTask"
+	BBSService_CancelTask_FullMethodName                            = "/bbs.v1.BBSService/CancelTask"
+	BBSService_FailTask_FullMethodName                              = "/bbs.v1.BBSService/FailTask"
+	BBSService_RejectTask_FullMethodName                            = "/bbs.v1.BBSService/RejectTask"
+	BBSService_ResolvingTask_FullMethodName                         = "/bbs.v1.BBSService/ResolvingTask"
+	BBSService_DeleteTask_FullMethodName                            = "/bbs.v1.BBSService/DeleteTask"
+	BBSService_Domains_FullMethodName                               = "/bbs.v1.BBSService/Domains"
+	BBSService_UpsertDomain_FullMethodName                          = "/bbs.v1.BBSService/UpsertDomain"
+	BBSService_Cells_FullMethodName                                 = "/bbs.v1.BBSService/Cells"
+	BBSService_Heartbeat_FullMethodName                             = "/bbs.v1.BBSService/Heartbeat"
+	BBSService_Ping_FullMethodName                                  = "/bbs.v1.BBSService/Ping"
+	BBSService_Watch_FullMethodName                                 = "/bbs.v1.BBSService/Watch"
 )
 
 // BBSServiceClient is the client API for BBSService service.
@@ -48,14 +67,25 @@ const (
 //
 // BBSService is the only way to read or change what should run and what does run.
 //
-// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND, ALREADY_EXISTS,
-// FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error name, the metadata says which
-// slot, event and state), PERMISSION_DENIED (the caller's role may not do that to that record),
-// OUT_OF_RANGE (Watch), UNAVAILABLE (the database does not answer: try again).
-// Metadata x-vcap-request-id is carried to events and logs.
+// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND and ALREADY_EXISTS
+// (google.rpc.ResourceInfo), FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error
+// name, the metadata says which slot or task, event and state), PERMISSION_DENIED (the caller's role
+// may not do that to that record), OUT_OF_RANGE (Watch), RESOURCE_EXHAUSTED (the answer does not fit
+// into a message of 64 MiB: ask for pages; or a watch was read too slowly), UNAVAILABLE (the database
+// does not answer: google.rpc.RetryInfo says when to try again; whether the call had an effect is
+// unknown), DEADLINE_EXCEEDED (a call without a deadline gets 15 s).
+// Every error carries google.rpc.RequestInfo when the call had an id.
+//
+// Metadata x-vcap-request-id, at most 128 bytes, is carried to events and logs, and comes back in the
+// header of the answer.
+//
+// Lists are in the order of their keys. Whoever lists page by page and then watches from the revision
+// of the list misses nothing: what changed between the pages comes as a change.
 type BBSServiceClient interface {
 	// Creates a DesiredLRP and the slots for its instances. ALREADY_EXISTS when the GUID is taken.
 	DesireLRP(ctx context.Context, in *DesireLRPRequest, opts ...grpc.CallOption) (*DesiredLRPLifecycleResponse, error)
+	// Creates many DesiredLRPs, each for itself.
+	BatchDesireLRPs(ctx context.Context, in *BatchDesireLRPsRequest, opts ...grpc.CallOption) (*BatchDesireLRPsResponse, error)
 	// Changes instances, routes, annotation, metric tags or image credentials, and scales.
 	UpdateDesiredLRP(ctx context.Context, in *UpdateDesiredLRPRequest, opts ...grpc.CallOption) (*DesiredLRPLifecycleResponse, error)
 	// Removes a DesiredLRP and stops its instances.
@@ -66,11 +96,15 @@ type BBSServiceClient interface {
 	DesiredLRPByProcessGuid(ctx context.Context, in *DesiredLRPByProcessGuidRequest, opts ...grpc.CallOption) (*DesiredLRPResponse, error)
 	// Lists DesiredLRPs without recipes: what placement and synchronisation need.
 	DesiredLRPSchedulingInfos(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPSchedulingInfosResponse, error)
+	// Returns one DesiredLRP without its recipe.
+	DesiredLRPSchedulingInfoByProcessGuid(ctx context.Context, in *DesiredLRPByProcessGuidRequest, opts ...grpc.CallOption) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error)
 	// Lists DesiredLRPs with only the fields that routing needs: process_guid, domain, log_guid,
 	// instances, routes, modification_tag and metric_tags.
 	DesiredLRPRoutingInfos(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPsResponse, error)
 	// Lists ActualLRPs.
 	ActualLRPs(ctx context.Context, in *ActualLRPsRequest, opts ...grpc.CallOption) (*ActualLRPsResponse, error)
+	// Lists the ActualLRPs of many processes.
+	ActualLRPsByProcessGuids(ctx context.Context, in *ActualLRPsByProcessGuidsRequest, opts ...grpc.CallOption) (*ActualLRPsByProcessGuidsResponse, error)
 	// A cell takes a slot.
 	ClaimActualLRP(ctx context.Context, in *ClaimActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// A cell reports a running instance.
@@ -83,6 +117,36 @@ type BBSServiceClient interface {
 	RemoveActualLRP(ctx context.Context, in *RemoveActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// Stops the instance of a slot.
 	RetireActualLRP(ctx context.Context, in *RetireActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
+	// A drained cell reports a slot that it had claimed.
+	EvacuateClaimedActualLRP(ctx context.Context, in *EvacuateClaimedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
+	// A drained cell reports an instance that runs.
+	EvacuateRunningActualLRP(ctx context.Context, in *EvacuateRunningActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
+	// A drained cell reports an instance that was stopped.
+	EvacuateStoppedActualLRP(ctx context.Context, in *EvacuateStoppedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
+	// A drained cell reports an instance that ended by itself.
+	EvacuateCrashedActualLRP(ctx context.Context, in *EvacuateCrashedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
+	// A drained cell gives an evacuating instance up.
+	RemoveEvacuatingActualLRP(ctx context.Context, in *RemoveEvacuatingActualLRPRequest, opts ...grpc.CallOption) (*RemoveEvacuatingActualLRPResponse, error)
+	// Lists tasks.
+	Tasks(ctx context.Context, in *TasksRequest, opts ...grpc.CallOption) (*TasksResponse, error)
+	// Returns one task.
+	TaskByGuid(ctx context.Context, in *TaskByGuidRequest, opts ...grpc.CallOption) (*TaskResponse, error)
+	// Creates a task. ALREADY_EXISTS when the GUID is taken.
+	DesireTask(ctx context.Context, in *DesireTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// A cell asks whether it is the one to run a task.
+	StartTask(ctx context.Context, in *StartTaskRequest, opts ...grpc.CallOption) (*StartTaskResponse, error)
+	// A cell reports a task that ended.
+	CompleteTask(ctx context.Context, in *CompleteTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// Ends a task that nobody wants any more: it is completed as failed.
+	CancelTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// Ends a task that cannot be run.
+	FailTask(ctx context.Context, in *FailTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// Reports a task that could not be placed.
+	RejectTask(ctx context.Context, in *RejectTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// Takes a completed task to tell its owner.
+	ResolvingTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
+	// Removes a task that has been resolved.
+	DeleteTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Lists the fresh domains.
 	Domains(ctx context.Context, in *DomainsRequest, opts ...grpc.CallOption) (*DomainsResponse, error)
 	// Declares a domain fresh.
@@ -91,6 +155,8 @@ type BBSServiceClient interface {
 	Cells(ctx context.Context, in *CellsRequest, opts ...grpc.CallOption) (*CellsResponse, error)
 	// A cell says that it is alive.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
+	// Answers when the replica has its database.
+	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
 	// Streams every change after a revision, until the caller hangs up. A caller that reads too
 	// slowly is cut off with RESOURCE_EXHAUSTED and resumes from the last revision it has.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
@@ -108,6 +174,16 @@ func (c *bBSServiceClient) DesireLRP(ctx context.Context, in *DesireLRPRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DesiredLRPLifecycleResponse)
 	err := c.cc.Invoke(ctx, BBSService_DesireLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) BatchDesireLRPs(ctx context.Context, in *BatchDesireLRPsRequest, opts ...grpc.CallOption) (*BatchDesireLRPsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BatchDesireLRPsResponse)
+	err := c.cc.Invoke(ctx, BBSService_BatchDesireLRPs_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +240,16 @@ func (c *bBSServiceClient) DesiredLRPSchedulingInfos(ctx context.Context, in *De
 	return out, nil
 }
 
+func (c *bBSServiceClient) DesiredLRPSchedulingInfoByProcessGuid(ctx context.Context, in *DesiredLRPByProcessGuidRequest, opts ...grpc.CallOption) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DesiredLRPSchedulingInfoByProcessGuidResponse)
+	err := c.cc.Invoke(ctx, BBSService_DesiredLRPSchedulingInfoByProcessGuid_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *bBSServiceClient) DesiredLRPRoutingInfos(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DesiredLRPsResponse)
@@ -178,6 +264,16 @@ func (c *bBSServiceClient) ActualLRPs(ctx context.Context, in *ActualLRPsRequest
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ActualLRPsResponse)
 	err := c.cc.Invoke(ctx, BBSService_ActualLRPs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) ActualLRPsByProcessGuids(ctx context.Context, in *ActualLRPsByProcessGuidsRequest, opts ...grpc.CallOption) (*ActualLRPsByProcessGuidsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ActualLRPsByProcessGuidsResponse)
+	err := c.cc.Invoke(ctx, BBSService_ActualLRPsByProcessGuids_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +340,156 @@ func (c *bBSServiceClient) RetireActualLRP(ctx context.Context, in *RetireActual
 	return out, nil
 }
 
+func (c *bBSServiceClient) EvacuateClaimedActualLRP(ctx context.Context, in *EvacuateClaimedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EvacuationResponse)
+	err := c.cc.Invoke(ctx, BBSService_EvacuateClaimedActualLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) EvacuateRunningActualLRP(ctx context.Context, in *EvacuateRunningActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EvacuationResponse)
+	err := c.cc.Invoke(ctx, BBSService_EvacuateRunningActualLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) EvacuateStoppedActualLRP(ctx context.Context, in *EvacuateStoppedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EvacuationResponse)
+	err := c.cc.Invoke(ctx, BBSService_EvacuateStoppedActualLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) EvacuateCrashedActualLRP(ctx context.Context, in *EvacuateCrashedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EvacuationResponse)
+	err := c.cc.Invoke(ctx, BBSService_EvacuateCrashedActualLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) RemoveEvacuatingActualLRP(ctx context.Context, in *RemoveEvacuatingActualLRPRequest, opts ...grpc.CallOption) (*RemoveEvacuatingActualLRPResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveEvacuatingActualLRPResponse)
+	err := c.cc.Invoke(ctx, BBSService_RemoveEvacuatingActualLRP_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) Tasks(ctx context.Context, in *TasksRequest, opts ...grpc.CallOption) (*TasksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TasksResponse)
+	err := c.cc.Invoke(ctx, BBSService_Tasks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) TaskByGuid(ctx context.Context, in *TaskByGuidRequest, opts ...grpc.CallOption) (*TaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskResponse)
+	err := c.cc.Invoke(ctx, BBSService_TaskByGuid_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) DesireTask(ctx context.Context, in *DesireTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_DesireTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) StartTask(ctx context.Context, in *StartTaskRequest, opts ...grpc.CallOption) (*StartTaskResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StartTaskResponse)
+	err := c.cc.Invoke(ctx, BBSService_StartTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) CompleteTask(ctx context.Context, in *CompleteTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_CompleteTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) CancelTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_CancelTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) FailTask(ctx context.Context, in *FailTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_FailTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) RejectTask(ctx context.Context, in *RejectTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_RejectTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) ResolvingTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_ResolvingTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *bBSServiceClient) DeleteTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TaskLifecycleResponse)
+	err := c.cc.Invoke(ctx, BBSService_DeleteTask_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *bBSServiceClient) Domains(ctx context.Context, in *DomainsRequest, opts ...grpc.CallOption) (*DomainsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DomainsResponse)
@@ -284,6 +530,16 @@ func (c *bBSServiceClient) Heartbeat(ctx context.Context, in *HeartbeatRequest, 
 	return out, nil
 }
 
+func (c *bBSServiceClient) Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PingResponse)
+	err := c.cc.Invoke(ctx, BBSService_Ping_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *bBSServiceClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &BBSService_ServiceDesc.Streams[0], BBSService_Watch_FullMethodName, cOpts...)
@@ -309,14 +565,25 @@ type BBSService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 //
 // BBSService is the only way to read or change what should run and what does run.
 //
-// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND, ALREADY_EXISTS,
-// FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error name, the metadata says which
-// slot, event and state), PERMISSION_DENIED (the caller's role may not do that to that record),
-// OUT_OF_RANGE (Watch), UNAVAILABLE (the database does not answer: try again).
-// Metadata x-vcap-request-id is carried to events and logs.
+// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND and ALREADY_EXISTS
+// (google.rpc.ResourceInfo), FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error
+// name, the metadata says which slot or task, event and state), PERMISSION_DENIED (the caller's role
+// may not do that to that record), OUT_OF_RANGE (Watch), RESOURCE_EXHAUSTED (the answer does not fit
+// into a message of 64 MiB: ask for pages; or a watch was read too slowly), UNAVAILABLE (the database
+// does not answer: google.rpc.RetryInfo says when to try again; whether the call had an effect is
+// unknown), DEADLINE_EXCEEDED (a call without a deadline gets 15 s).
+// Every error carries google.rpc.RequestInfo when the call had an id.
+//
+// Metadata x-vcap-request-id, at most 128 bytes, is carried to events and logs, and comes back in the
+// header of the answer.
+//
+// Lists are in the order of their keys. Whoever lists page by page and then watches from the revision
+// of the list misses nothing: what changed between the pages comes as a change.
 type BBSServiceServer interface {
 	// Creates a DesiredLRP and the slots for its instances. ALREADY_EXISTS when the GUID is taken.
 	DesireLRP(context.Context, *DesireLRPRequest) (*DesiredLRPLifecycleResponse, error)
+	// Creates many DesiredLRPs, each for itself.
+	BatchDesireLRPs(context.Context, *BatchDesireLRPsRequest) (*BatchDesireLRPsResponse, error)
 	// Changes instances, routes, annotation, metric tags or image credentials, and scales.
 	UpdateDesiredLRP(context.Context, *UpdateDesiredLRPRequest) (*DesiredLRPLifecycleResponse, error)
 	// Removes a DesiredLRP and stops its instances.
@@ -327,11 +594,15 @@ type BBSServiceServer interface {
 	DesiredLRPByProcessGuid(context.Context, *DesiredLRPByProcessGuidRequest) (*DesiredLRPResponse, error)
 	// Lists DesiredLRPs without recipes: what placement and synchronisation need.
 	DesiredLRPSchedulingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPSchedulingInfosResponse, error)
+	// Returns one DesiredLRP without its recipe.
+	DesiredLRPSchedulingInfoByProcessGuid(context.Context, *DesiredLRPByProcessGuidRequest) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error)
 	// Lists DesiredLRPs with only the fields that routing needs: process_guid, domain, log_guid,
 	// instances, routes, modification_tag and metric_tags.
 	DesiredLRPRoutingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPsResponse, error)
 	// Lists ActualLRPs.
 	ActualLRPs(context.Context, *ActualLRPsRequest) (*ActualLRPsResponse, error)
+	// Lists the ActualLRPs of many processes.
+	ActualLRPsByProcessGuids(context.Context, *ActualLRPsByProcessGuidsRequest) (*ActualLRPsByProcessGuidsResponse, error)
 	// A cell takes a slot.
 	ClaimActualLRP(context.Context, *ClaimActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// A cell reports a running instance.
@@ -344,6 +615,36 @@ type BBSServiceServer interface {
 	RemoveActualLRP(context.Context, *RemoveActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// Stops the instance of a slot.
 	RetireActualLRP(context.Context, *RetireActualLRPRequest) (*ActualLRPLifecycleResponse, error)
+	// A drained cell reports a slot that it had claimed.
+	EvacuateClaimedActualLRP(context.Context, *EvacuateClaimedActualLRPRequest) (*EvacuationResponse, error)
+	// A drained cell reports an instance that runs.
+	EvacuateRunningActualLRP(context.Context, *EvacuateRunningActualLRPRequest) (*EvacuationResponse, error)
+	// A drained cell reports an instance that was stopped.
+	EvacuateStoppedActualLRP(context.Context, *EvacuateStoppedActualLRPRequest) (*EvacuationResponse, error)
+	// A drained cell reports an instance that ended by itself.
+	EvacuateCrashedActualLRP(context.Context, *EvacuateCrashedActualLRPRequest) (*EvacuationResponse, error)
+	// A drained cell gives an evacuating instance up.
+	RemoveEvacuatingActualLRP(context.Context, *RemoveEvacuatingActualLRPRequest) (*RemoveEvacuatingActualLRPResponse, error)
+	// Lists tasks.
+	Tasks(context.Context, *TasksRequest) (*TasksResponse, error)
+	// Returns one task.
+	TaskByGuid(context.Context, *TaskByGuidRequest) (*TaskResponse, error)
+	// Creates a task. ALREADY_EXISTS when the GUID is taken.
+	DesireTask(context.Context, *DesireTaskRequest) (*TaskLifecycleResponse, error)
+	// A cell asks whether it is the one to run a task.
+	StartTask(context.Context, *StartTaskRequest) (*StartTaskResponse, error)
+	// A cell reports a task that ended.
+	CompleteTask(context.Context, *CompleteTaskRequest) (*TaskLifecycleResponse, error)
+	// Ends a task that nobody wants any more: it is completed as failed.
+	CancelTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
+	// Ends a task that cannot be run.
+	FailTask(context.Context, *FailTaskRequest) (*TaskLifecycleResponse, error)
+	// Reports a task that could not be placed.
+	RejectTask(context.Context, *RejectTaskRequest) (*TaskLifecycleResponse, error)
+	// Takes a completed task to tell its owner.
+	ResolvingTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
+	// Removes a task that has been resolved.
+	DeleteTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
 	// Lists the fresh domains.
 	Domains(context.Context, *DomainsRequest) (*DomainsResponse, error)
 	// Declares a domain fresh.
@@ -352,6 +653,8 @@ type BBSServiceServer interface {
 	Cells(context.Context, *CellsRequest) (*CellsResponse, error)
 	// A cell says that it is alive.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
+	// Answers when the replica has its database.
+	Ping(context.Context, *PingRequest) (*PingResponse, error)
 	// Streams every change after a revision, until the caller hangs up. A caller that reads too
 	// slowly is cut off with RESOURCE_EXHAUSTED and resumes from the last revision it has.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
@@ -368,6 +671,9 @@ type UnimplementedBBSServiceServer struct{}
 func (UnimplementedBBSServiceServer) DesireLRP(context.Context, *DesireLRPRequest) (*DesiredLRPLifecycleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DesireLRP not implemented")
 }
+func (UnimplementedBBSServiceServer) BatchDesireLRPs(context.Context, *BatchDesireLRPsRequest) (*BatchDesireLRPsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method BatchDesireLRPs not implemented")
+}
 func (UnimplementedBBSServiceServer) UpdateDesiredLRP(context.Context, *UpdateDesiredLRPRequest) (*DesiredLRPLifecycleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateDesiredLRP not implemented")
 }
@@ -383,11 +689,17 @@ func (UnimplementedBBSServiceServer) DesiredLRPByProcessGuid(context.Context, *D
 func (UnimplementedBBSServiceServer) DesiredLRPSchedulingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPSchedulingInfosResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DesiredLRPSchedulingInfos not implemented")
 }
+func (UnimplementedBBSServiceServer) DesiredLRPSchedulingInfoByProcessGuid(context.Context, *DesiredLRPByProcessGuidRequest) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DesiredLRPSchedulingInfoByProcessGuid not implemented")
+}
 func (UnimplementedBBSServiceServer) DesiredLRPRoutingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DesiredLRPRoutingInfos not implemented")
 }
 func (UnimplementedBBSServiceServer) ActualLRPs(context.Context, *ActualLRPsRequest) (*ActualLRPsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ActualLRPs not implemented")
+}
+func (UnimplementedBBSServiceServer) ActualLRPsByProcessGuids(context.Context, *ActualLRPsByProcessGuidsRequest) (*ActualLRPsByProcessGuidsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ActualLRPsByProcessGuids not implemented")
 }
 func (UnimplementedBBSServiceServer) ClaimActualLRP(context.Context, *ClaimActualLRPRequest) (*ActualLRPLifecycleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ClaimActualLRP not implemented")
@@ -407,6 +719,51 @@ func (UnimplementedBBSServiceServer) RemoveActualLRP(context.Context, *RemoveAct
 func (UnimplementedBBSServiceServer) RetireActualLRP(context.Context, *RetireActualLRPRequest) (*ActualLRPLifecycleResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RetireActualLRP not implemented")
 }
+func (UnimplementedBBSServiceServer) EvacuateClaimedActualLRP(context.Context, *EvacuateClaimedActualLRPRequest) (*EvacuationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EvacuateClaimedActualLRP not implemented")
+}
+func (UnimplementedBBSServiceServer) EvacuateRunningActualLRP(context.Context, *EvacuateRunningActualLRPRequest) (*EvacuationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EvacuateRunningActualLRP not implemented")
+}
+func (UnimplementedBBSServiceServer) EvacuateStoppedActualLRP(context.Context, *EvacuateStoppedActualLRPRequest) (*EvacuationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EvacuateStoppedActualLRP not implemented")
+}
+func (UnimplementedBBSServiceServer) EvacuateCrashedActualLRP(context.Context, *EvacuateCrashedActualLRPRequest) (*EvacuationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EvacuateCrashedActualLRP not implemented")
+}
+func (UnimplementedBBSServiceServer) RemoveEvacuatingActualLRP(context.Context, *RemoveEvacuatingActualLRPRequest) (*RemoveEvacuatingActualLRPResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveEvacuatingActualLRP not implemented")
+}
+func (UnimplementedBBSServiceServer) Tasks(context.Context, *TasksRequest) (*TasksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Tasks not implemented")
+}
+func (UnimplementedBBSServiceServer) TaskByGuid(context.Context, *TaskByGuidRequest) (*TaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TaskByGuid not implemented")
+}
+func (UnimplementedBBSServiceServer) DesireTask(context.Context, *DesireTaskRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DesireTask not implemented")
+}
+func (UnimplementedBBSServiceServer) StartTask(context.Context, *StartTaskRequest) (*StartTaskResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StartTask not implemented")
+}
+func (UnimplementedBBSServiceServer) CompleteTask(context.Context, *CompleteTaskRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompleteTask not implemented")
+}
+func (UnimplementedBBSServiceServer) CancelTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelTask not implemented")
+}
+func (UnimplementedBBSServiceServer) FailTask(context.Context, *FailTaskRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FailTask not implemented")
+}
+func (UnimplementedBBSServiceServer) RejectTask(context.Context, *RejectTaskRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RejectTask not implemented")
+}
+func (UnimplementedBBSServiceServer) ResolvingTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolvingTask not implemented")
+}
+func (UnimplementedBBSServiceServer) DeleteTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteTask not implemented")
+}
 func (UnimplementedBBSServiceServer) Domains(context.Context, *DomainsRequest) (*DomainsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Domains not implemented")
 }
@@ -418,6 +775,9 @@ func (UnimplementedBBSServiceServer) Cells(context.Context, *CellsRequest) (*Cel
 }
 func (UnimplementedBBSServiceServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+}
+func (UnimplementedBBSServiceServer) Ping(context.Context, *PingRequest) (*PingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Ping not implemented")
 }
 func (UnimplementedBBSServiceServer) Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -457,6 +817,24 @@ func _BBSService_DesireLRP_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BBSServiceServer).DesireLRP(ctx, req.(*DesireLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_BatchDesireLRPs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(BatchDesireLRPsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).BatchDesireLRPs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_BatchDesireLRPs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).BatchDesireLRPs(ctx, req.(*BatchDesireLRPsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -551,6 +929,24 @@ func _BBSService_DesiredLRPSchedulingInfos_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BBSService_DesiredLRPSchedulingInfoByProcessGuid_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DesiredLRPByProcessGuidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).DesiredLRPSchedulingInfoByProcessGuid(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_DesiredLRPSchedulingInfoByProcessGuid_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).DesiredLRPSchedulingInfoByProcessGuid(ctx, req.(*DesiredLRPByProcessGuidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BBSService_DesiredLRPRoutingInfos_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DesiredLRPsRequest)
 	if err := dec(in); err != nil {
@@ -583,6 +979,24 @@ func _BBSService_ActualLRPs_Handler(srv interface{}, ctx context.Context, dec fu
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(BBSServiceServer).ActualLRPs(ctx, req.(*ActualLRPsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_ActualLRPsByProcessGuids_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ActualLRPsByProcessGuidsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).ActualLRPsByProcessGuids(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_ActualLRPsByProcessGuids_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).ActualLRPsByProcessGuids(ctx, req.(*ActualLRPsByProcessGuidsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -695,6 +1109,276 @@ func _BBSService_RetireActualLRP_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BBSService_EvacuateClaimedActualLRP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EvacuateClaimedActualLRPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).EvacuateClaimedActualLRP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_EvacuateClaimedActualLRP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).EvacuateClaimedActualLRP(ctx, req.(*EvacuateClaimedActualLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_EvacuateRunningActualLRP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EvacuateRunningActualLRPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).EvacuateRunningActualLRP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_EvacuateRunningActualLRP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).EvacuateRunningActualLRP(ctx, req.(*EvacuateRunningActualLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_EvacuateStoppedActualLRP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EvacuateStoppedActualLRPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).EvacuateStoppedActualLRP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_EvacuateStoppedActualLRP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).EvacuateStoppedActualLRP(ctx, req.(*EvacuateStoppedActualLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_EvacuateCrashedActualLRP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EvacuateCrashedActualLRPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).EvacuateCrashedActualLRP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_EvacuateCrashedActualLRP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).EvacuateCrashedActualLRP(ctx, req.(*EvacuateCrashedActualLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_RemoveEvacuatingActualLRP_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveEvacuatingActualLRPRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).RemoveEvacuatingActualLRP(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_RemoveEvacuatingActualLRP_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).RemoveEvacuatingActualLRP(ctx, req.(*RemoveEvacuatingActualLRPRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_Tasks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TasksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).Tasks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_Tasks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).Tasks(ctx, req.(*TasksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_TaskByGuid_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskByGuidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).TaskByGuid(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_TaskByGuid_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).TaskByGuid(ctx, req.(*TaskByGuidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_DesireTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DesireTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).DesireTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_DesireTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).DesireTask(ctx, req.(*DesireTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_StartTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StartTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).StartTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_StartTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).StartTask(ctx, req.(*StartTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_CompleteTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompleteTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).CompleteTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_CompleteTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).CompleteTask(ctx, req.(*CompleteTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_CancelTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskGuidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).CancelTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_CancelTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).CancelTask(ctx, req.(*TaskGuidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_FailTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FailTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).FailTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_FailTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).FailTask(ctx, req.(*FailTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_RejectTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RejectTaskRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).RejectTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_RejectTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).RejectTask(ctx, req.(*RejectTaskRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_ResolvingTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskGuidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).ResolvingTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_ResolvingTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).ResolvingTask(ctx, req.(*TaskGuidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _BBSService_DeleteTask_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TaskGuidRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).DeleteTask(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_DeleteTask_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).DeleteTask(ctx, req.(*TaskGuidRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BBSService_Domains_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DomainsRequest)
 	if err := dec(in); err != nil {
@@ -767,6 +1451,24 @@ func _BBSService_Heartbeat_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _BBSService_Ping_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BBSServiceServer).Ping(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: BBSService_Ping_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BBSServiceServer).Ping(ctx, req.(*PingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _BBSService_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -790,6 +1492,10 @@ var BBSService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _BBSService_DesireLRP_Handler,
 		},
 		{
+			MethodName: "BatchDesireLRPs",
+			Handler:    _BBSService_BatchDesireLRPs_Handler,
+		},
+		{
 			MethodName: "UpdateDesiredLRP",
 			Handler:    _BBSService_UpdateDesiredLRP_Handler,
 		},
@@ -810,12 +1516,20 @@ var BBSService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _BBSService_DesiredLRPSchedulingInfos_Handler,
 		},
 		{
+			MethodName: "DesiredLRPSchedulingInfoByProcessGuid",
+			Handler:    _BBSService_DesiredLRPSchedulingInfoByProcessGuid_Handler,
+		},
+		{
 			MethodName: "DesiredLRPRoutingInfos",
 			Handler:    _BBSService_DesiredLRPRoutingInfos_Handler,
 		},
 		{
 			MethodName: "ActualLRPs",
 			Handler:    _BBSService_ActualLRPs_Handler,
+		},
+		{
+			MethodName: "ActualLRPsByProcessGuids",
+			Handler:    _BBSService_ActualLRPsByProcessGuids_Handler,
 		},
 		{
 			MethodName: "ClaimActualLRP",
@@ -842,6 +1556,66 @@ var BBSService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _BBSService_RetireActualLRP_Handler,
 		},
 		{
+			MethodName: "EvacuateClaimedActualLRP",
+			Handler:    _BBSService_EvacuateClaimedActualLRP_Handler,
+		},
+		{
+			MethodName: "EvacuateRunningActualLRP",
+			Handler:    _BBSService_EvacuateRunningActualLRP_Handler,
+		},
+		{
+			MethodName: "EvacuateStoppedActualLRP",
+			Handler:    _BBSService_EvacuateStoppedActualLRP_Handler,
+		},
+		{
+			MethodName: "EvacuateCrashedActualLRP",
+			Handler:    _BBSService_EvacuateCrashedActualLRP_Handler,
+		},
+		{
+			MethodName: "RemoveEvacuatingActualLRP",
+			Handler:    _BBSService_RemoveEvacuatingActualLRP_Handler,
+		},
+		{
+			MethodName: "Tasks",
+			Handler:    _BBSService_Tasks_Handler,
+		},
+		{
+			MethodName: "TaskByGuid",
+			Handler:    _BBSService_TaskByGuid_Handler,
+		},
+		{
+			MethodName: "DesireTask",
+			Handler:    _BBSService_DesireTask_Handler,
+		},
+		{
+			MethodName: "StartTask",
+			Handler:    _BBSService_StartTask_Handler,
+		},
+		{
+			MethodName: "CompleteTask",
+			Handler:    _BBSService_CompleteTask_Handler,
+		},
+		{
+			MethodName: "CancelTask",
+			Handler:    _BBSService_CancelTask_Handler,
+		},
+		{
+			MethodName: "FailTask",
+			Handler:    _BBSService_FailTask_Handler,
+		},
+		{
+			MethodName: "RejectTask",
+			Handler:    _BBSService_RejectTask_Handler,
+		},
+		{
+			MethodName: "ResolvingTask",
+			Handler:    _BBSService_ResolvingTask_Handler,
+		},
+		{
+			MethodName: "DeleteTask",
+			Handler:    _BBSService_DeleteTask_Handler,
+		},
+		{
 			MethodName: "Domains",
 			Handler:    _BBSService_Domains_Handler,
 		},
@@ -856,6 +1630,10 @@ var BBSService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Heartbeat",
 			Handler:    _BBSService_Heartbeat_Handler,
+		},
+		{
+			MethodName: "Ping",
+			Handler:    _BBSService_Ping_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -32,13 +32,15 @@ type WatchRequest struct {
 	// The last revision the caller has seen. Older than the retained log: OUT_OF_RANGE, list again.
 	// Newer than the newest revision: INVALID_ARGUMENT.
 	AfterRevision uint64 `protobuf:"varint,1,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
-	// Only instances that are or were on this cell; empty means all. With it no DesiredLRP and no
-	// cell changes are sent. A cell may ask only for itself.
+	// Only instances and tasks that are or were on this cell; empty means all. With it no DesiredLRP
+	// and no cell changes are sent. A cell may ask only for itself.
 	CellId string `protobuf:"bytes,2,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	// Only records of this domain; empty means all. With it no cell changes are sent.
 	Domain string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Only records of this process; empty means all. With it no cell changes are sent.
-	ProcessGuid   string `protobuf:"bytes,4,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
+	// Only records of this process; empty means all. With it no cell and no task changes are sent.
+	ProcessGuid string `protobuf:"bytes,4,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
+	// Only this task; empty means all. With it no other changes are sent.
+	TaskGuid      string `protobuf:"bytes,5,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -97,6 +99,13 @@ func (x *WatchRequest) GetDomain() string {
 func (x *WatchRequest) GetProcessGuid() string {
 	if x != nil {
 		return x.ProcessGuid
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetTaskGuid() string {
+	if x != nil {
+		return x.TaskGuid
 	}
 	return ""
 }
@@ -174,6 +183,7 @@ type Event struct {
 	//	*Event_ActualLrp
 	//	*Event_Crash
 	//	*Event_Cell
+	//	*Event_Task
 	Change        isEvent_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -273,6 +283,15 @@ func (x *Event) GetCell() *CellChange {
 	return nil
 }
 
+func (x *Event) GetTask() *TaskChange {
+	if x != nil {
+		if x, ok := x.Change.(*Event_Task); ok {
+			return x.Task
+		}
+	}
+	return nil
+}
+
 type isEvent_Change interface {
 	isEvent_Change()
 }
@@ -297,6 +316,11 @@ type Event_Cell struct {
 	Cell *CellChange `protobuf:"bytes,7,opt,name=cell,proto3,oneof"`
 }
 
+type Event_Task struct {
+	// A task was created, changed or removed.
+	Task *TaskChange `protobuf:"bytes,8,opt,name=task,proto3,oneof"`
+}
+
 func (*Event_DesiredLrp) isEvent_Change() {}
 
 func (*Event_ActualLrp) isEvent_Change() {}
@@ -304,6 +328,8 @@ func (*Event_ActualLrp) isEvent_Change() {}
 func (*Event_Crash) isEvent_Change() {}
 
 func (*Event_Cell) isEvent_Change() {}
+
+func (*Event_Task) isEvent_Change() {}
 
 // A change of a DesiredLRP. The records carry identity, instances, resources, placement tags,
 // routes, metric tags, annotation and modification tag, but not the recipe, which never changes.
@@ -544,19 +570,76 @@ func (x *CellChange) GetAfter() *CellPresence {
 	return nil
 }
 
+// A change of a task. Of the definitions only root_fs, resources, max_pids, placement tags, drivers of
+// volume mounts, log_guid, metrics_guid, annotation and completion_callback_url are there.
+type TaskChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task before; absent when it was created.
+	Before *Task `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	// The task after; absent when it was removed.
+	After         *Task `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskChange) Reset() {
+	*x = TaskChange{}
+	mi := &file_bbs_v1_watch_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskChange) ProtoMessage() {}
+
+func (x *TaskChange) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_watch_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskChange.ProtoReflect.Descriptor instead.
+func (*TaskChange) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_watch_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *TaskChange) GetBefore() *Task {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *TaskChange) GetAfter() *Task {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 var File_bbs_v1_watch_proto protoreflect.FileDescriptor
 
 const file_bbs_v1_watch_proto_rawDesc = "" +
 	"\n" +
-	"\x12bbs/v1/watch.proto\x12\x06bbs.v1\x1a\x17bbs/v1/actual_lrp.proto\x1a\x11bbs/v1/cell.proto\x1a\x18bbs/v1/desired_lrp.proto\"\x89\x01\n" +
+	"\x12bbs/v1/watch.proto\x12\x06bbs.v1\x1a\x17bbs/v1/actual_lrp.proto\x1a\x11bbs/v1/cell.proto\x1a\x18bbs/v1/desired_lrp.proto\x1a\x11bbs/v1/task.proto\"\xa6\x01\n" +
 	"\fWatchRequest\x12%\n" +
 	"\x0eafter_revision\x18\x01 \x01(\x04R\rafterRevision\x12\x17\n" +
 	"\acell_id\x18\x02 \x01(\tR\x06cellId\x12\x16\n" +
 	"\x06domain\x18\x03 \x01(\tR\x06domain\x12!\n" +
-	"\fprocess_guid\x18\x04 \x01(\tR\vprocessGuid\"R\n" +
+	"\fprocess_guid\x18\x04 \x01(\tR\vprocessGuid\x12\x1b\n" +
+	"\ttask_guid\x18\x05 \x01(\tR\btaskGuid\"R\n" +
 	"\rWatchResponse\x12%\n" +
 	"\x06events\x18\x01 \x03(\v2\r.bbs.v1.EventR\x06events\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x04R\brevision\"\xbc\x02\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\xe6\x02\n" +
 	"\x05Event\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12!\n" +
 	"\fcommitted_at\x18\x02 \x01(\x03R\vcommittedAt\x12\x19\n" +
@@ -566,7 +649,8 @@ const file_bbs_v1_watch_proto_rawDesc = "" +
 	"\n" +
 	"actual_lrp\x18\x05 \x01(\v2\x17.bbs.v1.ActualLRPChangeH\x00R\tactualLrp\x12.\n" +
 	"\x05crash\x18\x06 \x01(\v2\x16.bbs.v1.ActualLRPCrashH\x00R\x05crash\x12(\n" +
-	"\x04cell\x18\a \x01(\v2\x12.bbs.v1.CellChangeH\x00R\x04cellB\b\n" +
+	"\x04cell\x18\a \x01(\v2\x12.bbs.v1.CellChangeH\x00R\x04cell\x12(\n" +
+	"\x04task\x18\b \x01(\v2\x12.bbs.v1.TaskChangeH\x00R\x04taskB\b\n" +
 	"\x06change\"h\n" +
 	"\x10DesiredLRPChange\x12*\n" +
 	"\x06before\x18\x01 \x01(\v2\x12.bbs.v1.DesiredLRPR\x06before\x12(\n" +
@@ -583,7 +667,11 @@ const file_bbs_v1_watch_proto_rawDesc = "" +
 	"\n" +
 	"CellChange\x12,\n" +
 	"\x06before\x18\x01 \x01(\v2\x14.bbs.v1.CellPresenceR\x06before\x12*\n" +
-	"\x05after\x18\x02 \x01(\v2\x14.bbs.v1.CellPresenceR\x05afterB\x1bZ\x19muster/proto/bbs/v1;bbsv1b\x06proto3"
+	"\x05after\x18\x02 \x01(\v2\x14.bbs.v1.CellPresenceR\x05after\"V\n" +
+	"\n" +
+	"TaskChange\x12$\n" +
+	"\x06before\x18\x01 \x01(\v2\f.bbs.v1.TaskR\x06before\x12\"\n" +
+	"\x05after\x18\x02 \x01(\v2\f.bbs.v1.TaskR\x05afterB\x1bZ\x19muster/proto/bbs/v1;bbsv1b\x06proto3"
 
 var (
 	file_bbs_v1_watch_proto_rawDescOnce sync.Once
@@ -597,7 +685,7 @@ func file_bbs_v1_watch_proto_rawDescGZIP() []byte {
 	return file_bbs_v1_watch_proto_rawDescData
 }
 
-var file_bbs_v1_watch_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_bbs_v1_watch_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_bbs_v1_watch_proto_goTypes = []any{
 	(*WatchRequest)(nil),         // 0: bbs.v1.WatchRequest
 	(*WatchResponse)(nil),        // 1: bbs.v1.WatchResponse
@@ -606,11 +694,13 @@ var file_bbs_v1_watch_proto_goTypes = []any{
 	(*ActualLRPChange)(nil),      // 4: bbs.v1.ActualLRPChange
 	(*ActualLRPCrash)(nil),       // 5: bbs.v1.ActualLRPCrash
 	(*CellChange)(nil),           // 6: bbs.v1.CellChange
-	(*DesiredLRP)(nil),           // 7: bbs.v1.DesiredLRP
-	(*ActualLRP)(nil),            // 8: bbs.v1.ActualLRP
-	(*ActualLRPKey)(nil),         // 9: bbs.v1.ActualLRPKey
-	(*ActualLRPInstanceKey)(nil), // 10: bbs.v1.ActualLRPInstanceKey
-	(*CellPresence)(nil),         // 11: bbs.v1.CellPresence
+	(*TaskChange)(nil),           // 7: bbs.v1.TaskChange
+	(*DesiredLRP)(nil),           // 8: bbs.v1.DesiredLRP
+	(*ActualLRP)(nil),            // 9: bbs.v1.ActualLRP
+	(*ActualLRPKey)(nil),         // 10: bbs.v1.ActualLRPKey
+	(*ActualLRPInstanceKey)(nil), // 11: bbs.v1.ActualLRPInstanceKey
+	(*CellPresence)(nil),         // 12: bbs.v1.CellPresence
+	(*Task)(nil),                 // 13: bbs.v1.Task
 }
 var file_bbs_v1_watch_proto_depIdxs = []int32{
 	2,  // 0: bbs.v1.WatchResponse.events:type_name -> bbs.v1.Event
@@ -618,19 +708,22 @@ var file_bbs_v1_watch_proto_depIdxs = []int32{
 	4,  // 2: bbs.v1.Event.actual_lrp:type_name -> bbs.v1.ActualLRPChange
 	5,  // 3: bbs.v1.Event.crash:type_name -> bbs.v1.ActualLRPCrash
 	6,  // 4: bbs.v1.Event.cell:type_name -> bbs.v1.CellChange
-	7,  // 5: bbs.v1.DesiredLRPChange.before:type_name -> bbs.v1.DesiredLRP
-	7,  // 6: bbs.v1.DesiredLRPChange.after:type_name -> bbs.v1.DesiredLRP
-	8,  // 7: bbs.v1.ActualLRPChange.before:type_name -> bbs.v1.ActualLRP
-	8,  // 8: bbs.v1.ActualLRPChange.after:type_name -> bbs.v1.ActualLRP
-	9,  // 9: bbs.v1.ActualLRPCrash.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	10, // 10: bbs.v1.ActualLRPCrash.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	11, // 11: bbs.v1.CellChange.before:type_name -> bbs.v1.CellPresence
-	11, // 12: bbs.v1.CellChange.after:type_name -> bbs.v1.CellPresence
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 5: bbs.v1.Event.task:type_name -> bbs.v1.TaskChange
+	8,  // 6: bbs.v1.DesiredLRPChange.before:type_name -> bbs.v1.DesiredLRP
+	8,  // 7: bbs.v1.DesiredLRPChange.after:type_name -> bbs.v1.DesiredLRP
+	9,  // 8: bbs.v1.ActualLRPChange.before:type_name -> bbs.v1.ActualLRP
+	9,  // 9: bbs.v1.ActualLRPChange.after:type_name -> bbs.v1.ActualLRP
+	10, // 10: bbs.v1.ActualLRPCrash.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	11, // 11: bbs.v1.ActualLRPCrash.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	12, // 12: bbs.v1.CellChange.before:type_name -> bbs.v1.CellPresence
+	12, // 13: bbs.v1.CellChange.after:type_name -> bbs.v1.CellPresence
+	13, // 14: bbs.v1.TaskChange.before:type_name -> bbs.v1.Task
+	13, // 15: bbs.v1.TaskChange.after:type_name -> bbs.v1.Task
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_bbs_v1_watch_proto_init() }
@@ -641,11 +734,13 @@ func file_bbs_v1_watch_proto_init() {
 	file_bbs_v1_actual_lrp_proto_init()
 	file_bbs_v1_cell_proto_init()
 	file_bbs_v1_desired_lrp_proto_init()
+	file_bbs_v1_task_proto_init()
 	file_bbs_v1_watch_proto_msgTypes[2].OneofWrappers = []any{
 		(*Event_DesiredLrp)(nil),
 		(*Event_ActualLrp)(nil),
 		(*Event_Crash)(nil),
 		(*Event_Cell)(nil),
+		(*Event_Task)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -653,7 +748,7 @@ func file_bbs_v1_watch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bbs_v1_watch_proto_rawDesc), len(file_bbs_v1_watch_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -62,6 +62,7 @@ func (w *world) config() *Config {
 	must(w.t, err)
 	cfg := Defaults()
 	cfg.TLS, cfg.ListenAddress, cfg.DebugAddress = files, "127.0.0.1:0", ""
+	cfg.Encryption = Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	cfg.DatabaseURL = daemon.Secret(w.url)
 	must(w.t, cfg.Validate())
 	return cfg

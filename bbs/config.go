@@ -8,8 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"muster/bbs/internal/seal"
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
 )
 
 // Config is the configuration of a replica.
@@ -22,8 +24,14 @@ type Config struct {
 	// Writers and the listener need a few of their own; beyond that it is concurrent lists.
 	DatabaseConnections int `json:"database_connections" help:"connections to the database, 4 to 1000; up: more lists at once, more memory in PostgreSQL; down: lists wait for each other"`
 
+	Encryption Encryption `json:"encryption"`
+
+	// Only convergence and callbacks need the lease: every replica serves.
+	lease.Config
+
 	// The comparison is the safety net: everything normal happens at once, without it.
 	ConvergeInterval daemon.Duration `json:"converge_interval" help:"time between full comparisons of desired and actual state, 1s to 1h; up: what was missed is repaired later; down: more load"`
+	LostCellGrace    daemon.Duration `json:"lost_cell_grace" help:"how long a cell must have been lost before its tasks fail and its evacuating instances go, 1s to 1h; up: they hang for longer; down: a cell that was cut off for a moment loses them"`
 	SweepInterval    daemon.Duration `json:"sweep_interval" help:"how often silent cells are looked for, 50ms to 10s; up: a dead cell is noticed later; down: more queries"`
 
 	EventAge   daemon.Duration `json:"event_age" help:"how long the log of changes is kept, 1m to 720h; up: watches can resume after longer absence, a larger table; down: they list again sooner"`
@@ -36,13 +44,36 @@ type Config struct {
 	Ready func(net.Addr) `json:"-"`
 }
 
+// Encryption says which keys encrypt what is sensitive in the database: routes, recipes, addresses,
+// tags, definitions of tasks, and the log of changes. docs/encryption.md tells how to replace a key.
+type Encryption struct {
+	ActiveKeyLabel string `json:"active_key_label" help:"label of the key that encrypts; to rotate: add a key to encryption.keys of all replicas and restart them, then name it here and restart them, and drop the old key once the log says that it is retired"`
+	// Keys can only be given in the file: what is in a flag can be read by anybody on the machine.
+	Keys map[string]daemon.Secret `json:"keys" help:"label, 1 to 127 bytes, to passphrase; any of them decrypts"`
+}
+
+// sealer makes of the keys what encrypts with them.
+func (e Encryption) sealer() (*seal.Sealer, error) {
+	keys := make(map[string]string, len(e.Keys))
+	for label, passphrase := range e.Keys {
+		keys[label] = string(passphrase)
+	}
+	s, err := seal.New(e.ActiveKeyLabel, keys)
+	if err != nil {
+		return nil, fmt.Errorf("encryption: %w", err)
+	}
+	return s, nil
+}
+
 // Defaults returns the default configuration.
 func Defaults() *Config {
 	return &Config{
 		Common:              daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17017"},
+		Config:              lease.Defaults(),
 		ListenAddress:       "0.0.0.0:8888",
 		DatabaseConnections: 32,
 		ConvergeInterval:    daemon.Duration(30 * time.Second),
+		LostCellGrace:       daemon.Duration(15 * time.Second),
 		SweepInterval:       daemon.Duration(250 * time.Millisecond),
 		EventAge:            daemon.Duration(time.Hour),
 		EventCount:          1_000_000,
@@ -54,6 +85,7 @@ func Defaults() *Config {
 // Validate returns every problem at once.
 func (c *Config) Validate() error {
 	errs := append(c.Problems(), c.TLS.Problems("tls.")...)
+	errs = append(errs, c.LeaseProblems()...)
 	if _, _, err := net.SplitHostPort(c.ListenAddress); err != nil {
 		errs = append(errs, fmt.Errorf("listen_address %q: want host:port", c.ListenAddress))
 	}
@@ -62,12 +94,16 @@ func (c *Config) Validate() error {
 	} else if _, err := pgxpool.ParseConfig(string(c.DatabaseURL)); err != nil {
 		errs = append(errs, errors.New("database_url is not a PostgreSQL URL such as postgres://USER:PASSWORD@HOST:PORT/NAME"))
 	}
+	if _, err := c.Encryption.sealer(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, d := range []struct {
 		name     string
 		value    daemon.Duration
 		min, max time.Duration
 	}{
 		{"converge_interval", c.ConvergeInterval, time.Second, time.Hour},
+		{"lost_cell_grace", c.LostCellGrace, time.Second, time.Hour},
 		{"sweep_interval", c.SweepInterval, 50 * time.Millisecond, 10 * time.Second},
 		{"event_age", c.EventAge, time.Minute, 720 * time.Hour},
 		{"prune_interval", c.PruneEvery, time.Second, time.Hour},

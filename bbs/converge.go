@@ -1,16 +1,22 @@
 package bbs
 
 import (
-	"container/heap"
 	"context"
+	"crypto/tls"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"muster/bbs/converge"
+	"muster/bbs/internal/callback"
+	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
+	"muster/cells"
 )
 
 const (
@@ -18,206 +24,269 @@ const (
 	convergeRetry = time.Second
 	// convergeTrace is the trace id of what convergence does.
 	convergeTrace = "converger"
-	// restartLimit is how many crashed instances are remembered to restart on time; the full
-	// comparison finds the others.
-	restartLimit = 100_000
+	// convergeLease is the lease under which it is done.
+	convergeLease = "bbs"
+	// domainsEvery is how often it is looked whether a domain became fresh.
+	domainsEvery = time.Second
+	// earlyPause is the least time between full comparisons that are made before their time, because
+	// a domain became fresh.
+	earlyPause = 5 * time.Second
+	// fullShare: every so many intervals everything is compared, even if the log says that nothing
+	// changed.
+	fullShare = 20
+	// stepLines is how many steps of one plan are logged one by one; of more, only how many.
+	stepLines = 50
 )
 
-// converge compares everything at the start and every interval, and in between lets crashed
-// instances restart when they are due.
-func (r *replica) converge(ctx context.Context, st *store.Store) error {
+// Witness asks somebody else than the database which cells are there; not known when there is no
+// answer. What cannot be had back is destroyed only when both agree that a cell is gone.
+type Witness func(context.Context) (present map[lrp.CellID]bool, known bool)
+
+// converger repairs what is not as it should be, in one term of leadership.
+//
+//	log of changes ── follow ──┬─ completed tasks ── callbacks ────────────────────────┐
+//	                           ├─ cells that fell silent or came back ── repairCells ──┤
+//	                           └─ crashed instances ── restarts ──┐                    ├── store
+//	clock ── ticks ── everything, or a glance that nothing changed ┴───────────────────┘
+type converger struct {
+	log     *slog.Logger
+	store   *store.Store
+	hub     *hub.Hub
+	metrics *metrics
+	options ConvergeOptions
+	call    store.Call // carries the fence
+
+	restart   *restarts
+	changed   *changedCells
+	repairing sync.Mutex // held while cells that came or went are dealt with
+	callbacks *callback.Pool
+	early     chan struct{} // capacity 1: compare everything soon
+	seen      seen
+}
+
+// ConvergeOptions are what a converger needs to know beside its store.
+type ConvergeOptions struct {
+	Interval time.Duration // between full comparisons
+	Grace    time.Duration // how long a cell must have been lost before what cannot be had back goes
+	Tasks    task.Policy
+	Witness  Witness // nil: there is none
+	// Heard returns since when heartbeats can be stored without interruption; zero: they cannot.
+	Heard func() time.Time
+	// TLS is how receivers of callbacks are met.
+	TLS *tls.Config
+}
+
+// seen is what the last full comparison saw.
+type seen struct {
+	revision uint64
+	fresh    map[lrp.Domain]bool
+	due      time.Time // when something becomes due if nothing changes; zero: never
+	at       time.Time // zero: nothing was compared yet
+}
+
+func newConverger(log *slog.Logger, st *store.Store, h *hub.Hub, m *metrics, o ConvergeOptions, f store.Fence) *converger {
+	return &converger{
+		log: log, store: st, hub: h, metrics: m, options: o, call: store.Call{TraceID: convergeTrace, Fence: f},
+		restart: newRestarts(), changed: newChangedCells(), early: make(chan struct{}, 1),
+		callbacks: callback.New(callback.Options{Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Done: m.calledBack}),
+	}
+}
+
+// run repairs until ctx ends, or until somebody else is found to have the lease.
+func (c *converger) run(ctx context.Context) error {
+	c.metrics.leading.Set(1)
+	defer c.metrics.leading.Set(0)
+	// Before anything is read: what happens from here on is seen.
+	revision := c.hub.Newest()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.follow(ctx, revision) })
+	g.Go(func() error { return c.repairCells(ctx) })
+	g.Go(func() error { return c.ticks(ctx) })
+	g.Go(func() error { return c.callbacks.Run(ctx) })
+	return g.Wait()
+}
+
+// ticks does what time brings about.
+func (c *converger) ticks(ctx context.Context) error {
 	full := time.NewTimer(0)
 	defer full.Stop()
 	due := time.NewTimer(time.Hour)
 	defer due.Stop()
+	domains := time.NewTicker(domainsEvery)
+	defer domains.Stop()
 	for {
-		if at, ok := r.restart.next(); ok {
+		if at, ok := c.restart.next(); ok {
 			due.Reset(time.Until(at))
 		}
+		var err error
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.restart.sooner:
+		case <-c.early:
+			full.Reset(0)
+		case <-c.restart.sooner:
+		case <-domains.C:
+			c.lookAtDomains(ctx)
 		case <-due.C:
-			if !r.steps(ctx, st, r.restart.take(time.Now())) {
+			if err = c.take(ctx, c.restart.take(time.Now())); err != nil {
 				full.Reset(convergeRetry) // which finds those again that could not be taken
 			}
 		case <-full.C:
-			full.Reset(r.compare(ctx, st))
+			var wait time.Duration
+			wait, err = c.tick(ctx)
+			full.Reset(wait)
+		}
+		if errors.Is(err, store.ErrFenced) {
+			return err
 		}
 	}
 }
 
-// compare is one full comparison; it returns when the next one is due.
-func (r *replica) compare(ctx context.Context, st *store.Store) time.Duration {
-	if r.healthy() != nil {
-		return convergeRetry // why was said when it began
+// tick compares everything, unless nothing can have changed. It returns when the next one is due.
+func (c *converger) tick(ctx context.Context) (time.Duration, error) {
+	if c.options.Heard().IsZero() {
+		return convergeRetry, nil // the database does not answer; why was said when it began
 	}
 	start := time.Now()
-	all, err := st.Everything(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			r.log.Warn("read everything for convergence", "error", err)
-		}
-		return convergeRetry
+	quiet, err := c.quiet(ctx, start)
+	if err == nil && quiet {
+		c.metrics.converged(quietTick, time.Since(start))
+		return c.untilNext(time.Now()), nil
 	}
-	now := time.Now()
-	for _, a := range all.Actuals {
-		r.restart.add(a, now)
+	steps := 0
+	if err == nil {
+		steps, err = c.compare(ctx)
 	}
-	steps := converge.Plan(converge.Snapshot{Desired: all.Desired, Groups: groups(all.Actuals), Fresh: all.Domains}, now)
-	ok := r.steps(ctx, st, steps)
-	took := time.Since(start)
-	r.metrics.convergeSeconds.Observe(took.Seconds())
-	r.log.Info("converged", "desired", len(all.Desired), "actual", len(all.Actuals), "steps", len(steps), "took", took)
 	switch {
-	case !ok:
-		return convergeRetry
-	case len(steps) >= converge.MaxSteps:
-		return 0 // there is more to do
-	default:
-		return time.Duration(r.cfg.ConvergeInterval)
+	case ctx.Err() != nil:
+		return convergeRetry, ctx.Err()
+	case err != nil:
+		c.log.Warn("compare everything", "error", err)
+		return convergeRetry, err
 	}
+	took := time.Since(start)
+	c.metrics.converged(fullPass, took)
+	c.log.Info("converged", "revision", c.seen.revision, "steps", steps, "took", took)
+	if steps >= converge.MaxSteps {
+		return 0, nil // there is more to do
+	}
+	return c.untilNext(time.Now()), nil
 }
 
-// steps takes steps. It reports false when some could not be taken for want of the database. A
-// refusal is no failure: the world has moved on since the step was planned.
-func (r *replica) steps(ctx context.Context, st *store.Store, steps []converge.Step) bool {
-	events := make([]lrp.Event, len(steps))
-	for i, s := range steps {
-		events[i] = s.Event
+// quiet tells whether a full comparison would find what the last one found: nothing to do.
+func (c *converger) quiet(ctx context.Context, now time.Time) (bool, error) {
+	if c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
+		return false, nil
 	}
-	var failure error
-	failed := 0
-	for i, err := range st.ApplyAll(ctx, events, store.Call{TraceID: convergeTrace}) {
-		ev := events[i]
-		var refusal *lrp.Refusal
-		switch {
-		case err == nil:
-			r.metrics.convergeSteps.WithLabelValues(string(ev.Name)).Inc()
-			r.log.Info("convergence step", "event", ev.Name, "process_guid", ev.Key.Process, "index", ev.Key.Index, "reason", steps[i].Why)
-		case errors.As(err, &refusal):
-			r.log.Debug("convergence step refused", "error", err)
-		default:
-			failure = err
-			failed++
+	g, err := c.store.Glance(ctx)
+	if err != nil {
+		return false, err
+	}
+	due := !c.seen.due.IsZero() && !now.Before(c.seen.due)
+	return g.Revision == c.seen.revision && !due && !c.newlyFresh(g.Fresh), nil
+}
+
+func (c *converger) newlyFresh(domains []lrp.Domain) bool {
+	for _, d := range domains {
+		if !c.seen.fresh[d] {
+			return true
 		}
 	}
-	if failed > 0 && ctx.Err() == nil {
-		r.log.Warn("convergence steps not taken", "steps", failed, "error", failure) // one line, for thousands of them
+	return false
+}
+
+// untilNext returns the wait until the next tick: the interval, or less when something is due sooner.
+func (c *converger) untilNext(now time.Time) time.Duration {
+	wait := c.options.Interval
+	if due := c.seen.due; !due.IsZero() && due.After(now) {
+		wait = min(wait, due.Sub(now))
 	}
-	return failed == 0
+	return wait
 }
 
-// groups puts the instances of each slot together.
-func groups(actuals []lrp.Actual) []lrp.Group {
-	bySlot := map[lrp.Slot]int{}
-	var all []lrp.Group
-	for i := range actuals {
-		a := &actuals[i]
-		n, ok := bySlot[a.Slot]
-		if !ok {
-			n = len(all)
-			bySlot[a.Slot] = n
-			all = append(all, lrp.Group{})
-		}
-		switch a.Presence {
-		case lrp.Evacuating:
-			all[n].Evacuating = a
-		case lrp.Suspect:
-			all[n].Suspect = a
-		default:
-			all[n].Ordinary = a
-		}
-	}
-	return all
-}
-
-// restarts remembers when crashed instances may restart. It forgets nothing that matters: the full
-// comparison would find it too, only later.
-type restarts struct {
-	sooner chan struct{} // capacity 1: something is due sooner than what was
-
-	mu    sync.Mutex
-	queue dueQueue
-	known map[lrp.Slot]time.Time
-}
-
-func newRestarts() *restarts {
-	return &restarts{sooner: make(chan struct{}, 1), known: map[lrp.Slot]time.Time{}}
-}
-
-// see looks for crashed instances among what was committed.
-func (q *restarts) see(records []store.Record) {
-	for i := range records {
-		if a := records[i].Message.GetActualLrp().GetAfter(); a.GetState() == string(lrp.Crashed) {
-			q.add(wire.DecodeActual(a), time.Time{})
-		}
-	}
-}
-
-// add remembers an instance if it is crashed and may restart later than after.
-func (q *restarts) add(a lrp.Actual, after time.Time) {
-	at, ok := lrp.RestartAt(a)
-	if !ok || !at.After(after) {
+// lookAtDomains compares soon what a domain that became fresh may no longer want.
+func (c *converger) lookAtDomains(ctx context.Context) {
+	if c.seen.at.IsZero() || time.Since(c.seen.at) < earlyPause {
 		return
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.known[a.Slot].Equal(at) || len(q.queue) >= restartLimit {
+	g, err := c.store.Glance(ctx)
+	if err == nil && c.newlyFresh(g.Fresh) { // what fails here fails in the next tick too, and says so
+		c.soon()
+	}
+}
+
+// soon makes ticks compare everything now.
+func (c *converger) soon() {
+	select {
+	case c.early <- struct{}{}:
+	default: // it is going to
+	}
+}
+
+// compare is one full comparison: it reads, plans and takes the steps, and returns how many there were.
+func (c *converger) compare(ctx context.Context) (int, error) {
+	c.repairing.Lock()
+	c.repairing.Unlock() // what is noted from now on is dealt with at the same time
+	found, err := c.store.Compare(ctx, c.options.Grace)
+	if err != nil {
+		return 0, err
+	}
+	tasks, _, err := c.store.TasksForConvergence(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c.doubt(ctx, &found.Cells)
+	now := time.Now()
+	for _, a := range found.Crashed {
+		c.restart.add(a, now)
+	}
+	steps := converge.Plan(found.Snapshot, now)
+	taskWorld := task.Snapshot{Tasks: tasks, Cells: found.Cells, Grace: c.options.Grace, Policy: c.options.Tasks}
+	taskSteps := task.Plan(taskWorld, now)
+	c.metrics.counted(found, tasks, steps, taskSteps)
+	if err := c.take(ctx, steps); err != nil {
+		return len(steps), err
+	}
+	if err := c.takeTasks(ctx, taskSteps); err != nil {
+		return len(steps), err
+	}
+	for _, t := range task.Callbacks(taskWorld, now) {
+		c.callbacks.Submit(t, convergeTrace)
+	}
+	c.seen = seen{revision: found.Revision, fresh: map[lrp.Domain]bool{}, at: now}
+	for _, d := range found.Fresh {
+		c.seen.fresh[d] = true
+	}
+	c.seen.dueAt(converge.Next(found.Snapshot, now))
+	c.seen.dueAt(task.Next(taskWorld, now))
+	return max(len(steps), len(taskSteps)), nil
+}
+
+// dueAt notes that something becomes due.
+func (s *seen) dueAt(at time.Time, ok bool) {
+	if ok && (s.due.IsZero() || at.Before(s.due)) {
+		s.due = at
+	}
+}
+
+// doubt adds what else is known of the cells: since when they could be heard at all, and what the
+// second witness says.
+func (c *converger) doubt(ctx context.Context, p *cells.Presences) {
+	p.Since = c.options.Heard()
+	if c.options.Witness == nil {
 		return
 	}
-	q.known[a.Slot] = at
-	heap.Push(&q.queue, dueRestart{a.Key, at})
-	if q.queue[0].at.Equal(at) {
-		select {
-		case q.sooner <- struct{}{}:
-		default: // the converger is going to look anyway
+	present, known := c.options.Witness(ctx)
+	if !known {
+		p.Since = time.Time{} // a cell that nobody lists may be there
+	}
+	for id, sight := range p.Cells {
+		sight.Doubted = !sight.LostAt.IsZero() && (!known || present[id])
+		p.Cells[id] = sight
+	}
+	for id := range present {
+		if _, listed := p.Cells[id]; known && !listed {
+			p.Cells[id] = cells.Sight{LostAt: p.Since, Doubted: true}
 		}
 	}
-}
-
-// next returns when the next restart is due.
-func (q *restarts) next() (time.Time, bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.queue) == 0 {
-		return time.Time{}, false
-	}
-	return q.queue[0].at, true
-}
-
-// take returns the restarts that are due, and forgets them.
-func (q *restarts) take(now time.Time) []converge.Step {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	var steps []converge.Step
-	for len(q.queue) > 0 && !q.queue[0].at.After(now) {
-		d := heap.Pop(&q.queue).(dueRestart)
-		if q.known[d.key.Slot].Equal(d.at) {
-			delete(q.known, d.key.Slot)
-			steps = append(steps, converge.Step{Event: lrp.Event{Name: lrp.Restart, Key: d.key}, Why: "its back-off is over"})
-		}
-	}
-	return steps
-}
-
-// dueRestart is one entry of the queue.
-type dueRestart struct {
-	key lrp.Key
-	at  time.Time
-}
-
-// dueQueue is a heap of restarts, the soonest first.
-type dueQueue []dueRestart
-
-func (q dueQueue) Len() int           { return len(q) }
-func (q dueQueue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
-func (q dueQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *dueQueue) Push(x any)        { *q = append(*q, x.(dueRestart)) }
-func (q *dueQueue) Pop() any {
-	old := *q
-	last := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return last
 }

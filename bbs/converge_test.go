@@ -1,14 +1,18 @@
 package bbs
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"muster/bbs/converge"
 	"muster/bbs/event"
+	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/cells"
 )
 
 func crashedAt(process string, since time.Time) lrp.Actual {
@@ -42,11 +46,13 @@ func TestRestarts(t *testing.T) {
 		t.Error("an empty queue has something to wait for")
 	}
 	late, soon := crashedAt("late", begin.Add(time.Minute)), crashedAt("soon", begin)
-	q.see([]store.Record{
-		{Message: wire.EncodeEvent(event.Event{Actual: &lrp.Change{After: &late}})},
-		{Message: wire.EncodeEvent(event.Event{Actual: &lrp.Change{Before: &late}})}, // removed: no reason to remember it
-		{Message: wire.EncodeEvent(event.Event{Desired: &event.DesiredChange{}})},
-	})
+	for _, ev := range []event.Event{
+		{Actual: &lrp.Change{After: &late}},
+		{Actual: &lrp.Change{Before: &late}}, // removed: no reason to remember it
+		{Desired: &event.DesiredChange{}},
+	} {
+		q.see(&store.Record{Message: wire.EncodeEvent(ev)})
+	}
 	if !told(q) {
 		t.Error("nobody was told of the first one")
 	}
@@ -77,5 +83,71 @@ func TestRestarts(t *testing.T) {
 	}
 	if len(q.queue) != 0 || len(q.known) != 0 {
 		t.Errorf("%d entries and %d slots are remembered for nothing", len(q.queue), len(q.known))
+	}
+}
+
+// What the log tells of is noted: crashed instances, cells that fell silent or came back, and what
+// happens on such a cell after it was dealt with.
+func TestSee(t *testing.T) {
+	t.Parallel()
+	h := hub.New(quiet(), 0)
+	c := newConverger(quiet(), nil, h, newMetrics(h), ConvergeOptions{}, store.Fence{})
+	lost := map[lrp.CellID]bool{}
+	on := func(cell lrp.CellID, presence lrp.Presence) *lrp.Actual {
+		return &lrp.Actual{Key: key("p", 0), InstanceKey: lrp.InstanceKey{Instance: "i", Cell: cell}, State: lrp.Running, Presence: presence}
+	}
+	crashed := crashedAt("q", time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	small, large := cells.Presence{Cell: "c"}, cells.Presence{Cell: "c", Zone: "z"}
+	for _, tt := range []struct {
+		name string
+		ev   event.Event
+		want []lrp.CellID
+	}{
+		{"a new cell", event.Event{Cell: &event.CellChange{After: &small}}, []lrp.CellID{"c"}},
+		{"a cell says something else", event.Event{Cell: &event.CellChange{Before: &small, After: &large}}, nil},
+		{"an instance starts", event.Event{Actual: &lrp.Change{After: on("c", lrp.Ordinary)}}, nil},
+		{"a cell falls silent", event.Event{Cell: &event.CellChange{Before: &large}}, []lrp.CellID{"c"}},
+		{"its instances become suspect", event.Event{Actual: &lrp.Change{After: on("c", lrp.Suspect)}}, nil},
+		{"a start was on its way", event.Event{Actual: &lrp.Change{After: on("c", lrp.Ordinary)}}, []lrp.CellID{"c"}},
+		{"an instance there reports", event.Event{Actual: &lrp.Change{Before: on("c", lrp.Ordinary), After: on("c", lrp.Ordinary)}}, nil},
+		{"the cell is back", event.Event{Cell: &event.CellChange{After: &large}}, []lrp.CellID{"c"}},
+		{"a plan was on its way", event.Event{Actual: &lrp.Change{Before: on("c", lrp.Ordinary), After: on("c", lrp.Suspect)}}, []lrp.CellID{"c"}},
+		{"an instance crashes", event.Event{Actual: &lrp.Change{After: &crashed}}, nil},
+		{"a record goes", event.Event{Actual: &lrp.Change{Before: &crashed}}, nil},
+	} {
+		r := store.Record{Message: wire.EncodeEvent(tt.ev)}
+		if a := tt.ev.Actual; a != nil && a.Before != nil {
+			r.CellBefore = a.Before.Cell
+		}
+		if a := tt.ev.Actual; a != nil && a.After != nil {
+			r.CellAfter = a.After.Cell
+		}
+		c.see([]*store.Record{&r}, lost)
+		if got := c.changed.take(); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: to look at are %v, want %v", tt.name, got, tt.want)
+		}
+	}
+	if due, ok := c.restart.next(); !ok || !due.Equal(crashed.Since.Add(lrp.MinBackOff)) {
+		t.Errorf("the crashed instance is due at %v (%v)", due, ok)
+	}
+}
+
+// Cells are taken in portions, each once.
+func TestChangedCells(t *testing.T) {
+	t.Parallel()
+	q := newChangedCells()
+	var want []lrp.CellID
+	for i := range cellsAtOnce + 1 {
+		want = append(want, lrp.CellID(fmt.Sprint(i)))
+		q.add(want[i], want[0])
+	}
+	<-q.ready
+	got := q.take()
+	if len(got) != cellsAtOnce {
+		t.Errorf("%d at once, want %d", len(got), cellsAtOnce)
+	}
+	q.add(want[0]) // again, since it was taken
+	if rest := append(got, q.take()...); !slices.Equal(rest, append(want, want[0])) {
+		t.Errorf("took %v, want %v and the first one again", rest, want)
 	}
 }

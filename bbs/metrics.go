@@ -22,10 +22,10 @@ type metrics struct {
 	events       prometheus.Counter
 	calls        *prometheus.HistogramVec // by rpc and code
 
-	convergeSeconds prometheus.Histogram
-	convergeSteps   *prometheus.CounterVec // by event
-	cellsDropped    prometheus.Counter
-	eventsPruned    prometheus.Counter
+	convergence
+	cellsLost    prometheus.Counter
+	eventsPruned prometheus.Counter
+	encryptionMetrics
 }
 
 func newMetrics(h *hub.Hub) *metrics {
@@ -37,17 +37,19 @@ func newMetrics(h *hub.Hub) *metrics {
 		events:       prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_events_total", Help: "Changes that were committed."}),
 		calls:        prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "bbs_call_seconds", Help: "Time of calls, by rpc and status code.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"rpc", "code"}),
 
-		convergeSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bbs_converge_seconds", Help: "Time of a full comparison, steps included.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
-		convergeSteps:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bbs_converge_steps_total", Help: "Steps that convergence took, by event."}, []string{"event"}),
-		cellsDropped:    prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_cells_dropped_total", Help: "Cells that were dropped because they went silent."}),
-		eventsPruned:    prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_events_pruned_total", Help: "Entries that were cut from the log."}),
+		convergence:       newConvergence(),
+		encryptionMetrics: newEncryptionMetrics(),
+		cellsLost:         prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_cells_lost_total", Help: "Cells that this replica declared lost because they went silent."}),
+		eventsPruned:      prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_events_pruned_total", Help: "Entries that were cut from the log."}),
 	}
-	m.registry.MustRegister(m.commits, m.batchCalls, m.batchSeconds, m.events, m.calls, m.convergeSeconds, m.convergeSteps,
-		m.cellsDropped, m.eventsPruned, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	m.registry.MustRegister(m.commits, m.batchCalls, m.batchSeconds, m.events, m.calls,
+		m.cellsLost, m.eventsPruned, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bbs_watches", Help: "Watches that are open and at the end of the log."},
 			func() float64 { return float64(h.Watches()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "bbs_revision", Help: "Newest revision that watches were given."},
 			func() float64 { return float64(h.Newest()) }))
+	m.registry.MustRegister(m.convergence.all()...)
+	m.registry.MustRegister(m.encryptionMetrics.all()...)
 	return m
 }
 

@@ -8,10 +8,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"muster/bbs/bbsclient"
-	"muster/bbs/event"
-	"muster/bbs/internal/hub"
-	"muster/bbs/internal/store"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
 	"muster/cells"
 	"muster/internal/identity"
@@ -68,15 +64,4 @@ func TestFollowersListAgain(t *testing.T) {
 	f.until(t, "a third list", func(f *follower) bool { return f.lists >= 3 })
 	must(t, client.Desire(t.Context(), app("p", 0)))
 	f.until(t, "a fourth list", func(f *follower) bool { return f.lists >= 4 })
-}
-
-// What is committed here reaches the watches and the queue of restarts.
-func TestPublished(t *testing.T) {
-	t.Parallel()
-	r := &replica{hub: hub.New(quiet(), 0), restart: newRestarts()}
-	crashed := crashedAt("p", time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
-	r.published([]store.Record{{Revision: 1, Message: wire.EncodeEvent(event.Event{Actual: &lrp.Change{After: &crashed}})}})
-	if _, ok := r.restart.next(); !ok {
-		t.Error("a crashed instance is not remembered")
-	}
 }

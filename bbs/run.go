@@ -37,9 +37,9 @@ type replica struct {
 	server  *server.Server
 	health  *health.Server
 	metrics *metrics
-	restart *restarts
-	state   atomic.Pointer[error] // why it is not healthy; nil: it is
-	addr    net.Addr              // where calls are answered
+	heard   atomic.Pointer[time.Time] // since when heartbeats can be stored; nil: they cannot
+	state   atomic.Pointer[error]     // why it is not healthy; nil: it is
+	addr    net.Addr                  // where calls are answered
 }
 
 // Run runs a replica until ctx ends. It listens at once and answers UNAVAILABLE until the database
@@ -49,16 +49,20 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	sealer, err := cfg.Encryption.sealer()
+	if err != nil {
+		return err
+	}
 	pools, err := store.OpenPools(ctx, string(cfg.DatabaseURL), cfg.DatabaseConnections)
 	if err != nil {
 		return err
 	}
 	defer pools.Close()
-	r := &replica{cfg: cfg, log: log, health: health.NewServer(), restart: newRestarts()}
+	r := &replica{cfg: cfg, log: log, health: health.NewServer()}
 	r.hub = hub.New(log, time.Duration(cfg.Bookmark))
 	r.metrics = newMetrics(r.hub)
 	r.server = server.New(server.Options{Log: log, Called: r.metrics.called})
-	st, err := store.New(store.Options{Pools: pools, Log: log, Published: r.published, Committed: r.metrics.committed})
+	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed})
 	if err != nil {
 		return err
 	}
@@ -79,18 +83,16 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	group.Add("records", func(ctx context.Context) error { return r.serve(ctx, st) })
 	group.Add("debug", daemon.Debug(cfg.DebugAddress, r.metrics.registry, r.healthy))
 	group.Add("grpc", func(ctx context.Context) error { return daemon.ServeGRPC(ctx, l, g) })
+	if err := cfg.Register(&group, log, "bbs", l.Addr().String()); err != nil {
+		return err
+	}
 	return group.Run(ctx)
-}
-
-// published passes on what was committed here.
-func (r *replica) published(records []store.Record) {
-	r.hub.Publish(records)
-	r.restart.see(records)
 }
 
 // serve gets the database ready and then runs everything that works on the records.
 func (r *replica) serve(ctx context.Context, st *store.Store) error {
-	if err := r.open(ctx, st); err != nil {
+	keys, err := r.open(ctx, st)
+	if err != nil {
 		return err
 	}
 	r.server.Open(st, r.hub)
@@ -101,58 +103,91 @@ func (r *replica) serve(ctx context.Context, st *store.Store) error {
 	}
 
 	var group daemon.Group
+	group.Add("keys", keys.Run)
 	group.Add("hub", r.hub.Run)
 	group.Add("presence", func(ctx context.Context) error { return r.presence(ctx, st) })
+	group.Add("rotation", func(ctx context.Context) error { return r.rotate(ctx, st) })
 	group.Add("pruner", func(ctx context.Context) error { return r.prune(ctx, st) })
 	group.Add("converger", func(ctx context.Context) error { return r.converge(ctx, st) })
 	return group.Run(ctx)
 }
 
-// open migrates the database and starts the hub, as often as it takes.
-func (r *replica) open(ctx context.Context, st *store.Store) error {
+// open gets the database ready and starts the hub, as often as it takes, unless the database refuses
+// this program or its keys.
+func (r *replica) open(ctx context.Context, st *store.Store) (*store.Enrolment, error) {
 	for {
-		err := store.Migrate(ctx, string(r.cfg.DatabaseURL))
-		if err == nil {
-			err = r.hub.Start(ctx, st)
-		}
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
+		keys, err := r.tryOpen(ctx, st)
+		switch {
+		case err == nil:
+			return keys, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.Is(err, store.ErrRefused):
+			return nil, err
 		}
 		r.unhealthy(err)
 		r.log.Warn("the database is not ready", "error", err, "pause", openPause)
 		if !pause(ctx, openPause) {
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// presence asks the database again and again whether it answers, and drops cells that went silent.
+func (r *replica) tryOpen(ctx context.Context, st *store.Store) (*store.Enrolment, error) {
+	if err := store.Migrate(ctx, string(r.cfg.DatabaseURL)); err != nil {
+		return nil, err
+	}
+	keys, err := st.Enrol(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.hub.Start(ctx, st); err != nil {
+		keys.Close()
+		return nil, err
+	}
+	return keys, nil
+}
+
+// presence asks the database again and again whether it answers, and declares
+// cells lost that went silent.
 // How long it has answered without interruption bounds what silence can mean: nobody is declared
 // silent while, or right after, nobody could be heard.
 func (r *replica) presence(ctx context.Context, st *store.Store) error {
-	since := time.Now()
+	r.hears(time.Now())
 	for pause(ctx, time.Duration(r.cfg.SweepInterval)) {
 		err := r.ping(ctx, st)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err() // that is why, not the database
 		case err != nil:
-			since = time.Now()
+			r.heard.Store(nil)
 			r.unhealthy(err)
 			continue
+		case r.heard.Load() == nil:
+			r.hears(time.Now())
 		}
 		r.unhealthy(nil)
 		// Half of it: cells get as long again to come back as they have to fall silent.
-		dropped, err := r.sweep(ctx, st, time.Since(since)/2)
-		for _, id := range dropped {
-			r.metrics.cellsDropped.Inc()
-			r.log.Warn("cell dropped: no heartbeat in time", "cell_id", id)
+		lost, err := r.sweep(ctx, st, time.Since(*r.heard.Load())/2)
+		for _, id := range lost {
+			r.metrics.cellsLost.Inc()
+			r.log.Warn("cell lost: no heartbeat in time", "cell_id", id)
 		}
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("look for silent cells", "error", err)
 		}
 	}
 	return ctx.Err()
+}
+
+func (r *replica) hears(since time.Time) { r.heard.Store(&since) }
+
+// hearing returns since when heartbeats can be stored without interruption; zero: they cannot.
+func (r *replica) hearing() time.Time {
+	if since := r.heard.Load(); since != nil {
+		return *since
+	}
+	return time.Time{}
 }
 
 // sweep gives up in time to notice that the database does not answer.

@@ -65,15 +65,51 @@ func IsUnavailable(err error) bool {
 	return false
 }
 
-// Desire creates a DesiredLRP and the slots for its instances.
-func (c *Client) Desire(ctx context.Context, d lrp.Desired) error {
-	_, err := c.rpc.DesireLRP(ctx, &bbsv1.DesireLRPRequest{DesiredLrp: wire.EncodeDesired(d)})
+// RetryDelay returns how long the BBS asks to wait before the next attempt; false: it says nothing.
+func RetryDelay(err error) (time.Duration, bool) { return refusal.RetryDelay(err) }
+
+// Ping asks whether the BBS answers.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.rpc.Ping(ctx, &bbsv1.PingRequest{})
 	return refusal.FromStatus(err)
 }
 
-// Update changes a DesiredLRP and scales it.
-func (c *Client) Update(ctx context.Context, p lrp.ProcessGUID, u lrp.Update) error {
-	_, err := c.rpc.UpdateDesiredLRP(ctx, &bbsv1.UpdateDesiredLRPRequest{ProcessGuid: string(p), Update: wire.EncodeUpdate(u)})
+// CallOption changes how a record is created or changed.
+type CallOption func(*callOptions)
+
+type callOptions struct {
+	requestID    string
+	validateOnly bool
+}
+
+// RequestID makes a creating call safe to repeat for an hour: the same call with the same id succeeds
+// without effect, a different one is an *lrp.Invalid. Up to 255 bytes; a UUID is good.
+func RequestID(id string) CallOption { return func(o *callOptions) { o.requestID = id } }
+
+// ValidateOnly asks for the answer without the effect.
+func ValidateOnly() CallOption { return func(o *callOptions) { o.validateOnly = true } }
+
+func options(opts []CallOption) (o callOptions) {
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// Desire creates a DesiredLRP and the slots for its instances.
+func (c *Client) Desire(ctx context.Context, d lrp.Desired, opts ...CallOption) error {
+	o := options(opts)
+	_, err := c.rpc.DesireLRP(ctx, &bbsv1.DesireLRPRequest{
+		DesiredLrp: wire.EncodeDesired(d), RequestId: o.requestID, ValidateOnly: o.validateOnly,
+	})
+	return refusal.FromStatus(err)
+}
+
+// Update changes a DesiredLRP and scales it. Repeating it is safe without a request id.
+func (c *Client) Update(ctx context.Context, p lrp.ProcessGUID, u lrp.Update, opts ...CallOption) error {
+	_, err := c.rpc.UpdateDesiredLRP(ctx, &bbsv1.UpdateDesiredLRPRequest{
+		ProcessGuid: string(p), Update: wire.EncodeUpdate(u), ValidateOnly: options(opts).validateOnly,
+	})
 	return refusal.FromStatus(err)
 }
 
@@ -92,68 +128,8 @@ func (c *Client) Desired(ctx context.Context, p lrp.ProcessGUID) (lrp.Desired, e
 	return wire.DecodeDesired(res.GetDesiredLrp()), nil
 }
 
-// DesiredFilter chooses DesiredLRPs; zero members choose all.
-type DesiredFilter struct {
-	Domain    lrp.Domain
-	Processes []lrp.ProcessGUID
-}
-
-func (f DesiredFilter) request() *bbsv1.DesiredLRPsRequest {
-	m := &bbsv1.DesiredLRPsRequest{Domain: string(f.Domain)}
-	for _, p := range f.Processes {
-		m.ProcessGuids = append(m.ProcessGuids, string(p))
-	}
-	return m
-}
-
-// DesiredList lists whole DesiredLRPs, and says which revision the list shows.
-func (c *Client) DesiredList(ctx context.Context, f DesiredFilter) ([]lrp.Desired, uint64, error) {
-	res, err := c.rpc.DesiredLRPs(ctx, f.request())
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetDesiredLrps(), wire.DecodeDesired), res.GetRevision(), nil
-}
-
-// SchedulingInfos lists what placement needs; the metric tags are not part of it.
-func (c *Client) SchedulingInfos(ctx context.Context, f DesiredFilter) ([]lrp.SchedulingInfo, uint64, error) {
-	res, err := c.rpc.DesiredLRPSchedulingInfos(ctx, f.request())
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetDesiredLrpSchedulingInfos(), wire.DecodeSchedulingInfo), res.GetRevision(), nil
-}
-
-// RoutingInfos lists what routing needs: identity, instances, routes, metric tags and version; all
-// else is empty.
-func (c *Client) RoutingInfos(ctx context.Context, f DesiredFilter) ([]lrp.SchedulingInfo, uint64, error) {
-	res, err := c.rpc.DesiredLRPRoutingInfos(ctx, f.request())
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetDesiredLrps(), wire.DecodeSummary), res.GetRevision(), nil
-}
-
-// ActualFilter chooses ActualLRPs; zero members choose all. A cell must name itself.
-type ActualFilter struct {
-	Domain  lrp.Domain
-	Cell    lrp.CellID
-	Process lrp.ProcessGUID
-	Index   *int32
-}
-
-// Actuals lists ActualLRPs, and says which revision the list shows.
-func (c *Client) Actuals(ctx context.Context, f ActualFilter) ([]lrp.Actual, uint64, error) {
-	res, err := c.rpc.ActualLRPs(ctx, &bbsv1.ActualLRPsRequest{
-		Domain: string(f.Domain), CellId: string(f.Cell), ProcessGuid: string(f.Process), Index: f.Index,
-	})
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetActualLrps(), wire.DecodeActual), res.GetRevision(), nil
-}
-
-// Apply reports an event: a claim, start, crash, fail, remove or retire. The epoch is the server's.
+// Apply reports an event: a claim, start, crash, fail, remove, retire or remove_evacuating. The epoch is
+// the server's. The others of an evacuation have an answer: Evacuate.
 func (c *Client) Apply(ctx context.Context, ev lrp.Event) error {
 	var err error
 	switch ev.Name {
@@ -169,19 +145,12 @@ func (c *Client) Apply(ctx context.Context, ev lrp.Event) error {
 		_, err = c.rpc.RemoveActualLRP(ctx, wire.EncodeRemove(ev))
 	case lrp.Retire:
 		_, err = c.rpc.RetireActualLRP(ctx, wire.EncodeRetire(ev))
+	case lrp.RemoveEvacuating:
+		_, err = c.rpc.RemoveEvacuatingActualLRP(ctx, wire.EncodeRemoveEvacuating(ev))
 	default:
 		return fmt.Errorf("report event %q of %v: only the BBS itself makes such events", ev.Name, ev.Key.Slot)
 	}
 	return refusal.FromStatus(err)
-}
-
-// Domains lists the fresh domains.
-func (c *Client) Domains(ctx context.Context) ([]lrp.Domain, uint64, error) {
-	res, err := c.rpc.Domains(ctx, &bbsv1.DomainsRequest{})
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetDomains(), func(s string) lrp.Domain { return lrp.Domain(s) }), res.GetRevision(), nil
 }
 
 // UpsertDomain declares a domain fresh for ttl, counted in whole seconds and rounded up; 0: for ever.
@@ -189,15 +158,6 @@ func (c *Client) UpsertDomain(ctx context.Context, d lrp.Domain, ttl time.Durati
 	seconds := (max(ttl, 0) + time.Second - 1) / time.Second
 	_, err := c.rpc.UpsertDomain(ctx, &bbsv1.UpsertDomainRequest{Domain: string(d), Ttl: uint32(min(seconds, 1<<32-1))})
 	return refusal.FromStatus(err)
-}
-
-// Cells lists the cells that are present.
-func (c *Client) Cells(ctx context.Context) ([]cells.Presence, uint64, error) {
-	res, err := c.rpc.Cells(ctx, &bbsv1.CellsRequest{})
-	if err != nil {
-		return nil, 0, refusal.FromStatus(err)
-	}
-	return decodeList(res.GetCells(), wire.DecodePresence), res.GetRevision(), nil
 }
 
 // Heartbeat says that a cell is alive, good for ttl (1 s to 1 min).

@@ -15,6 +15,7 @@ import (
 	"muster/bbs/internal/refusal"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -23,6 +24,7 @@ type WatchFilter struct {
 	Cell    lrp.CellID
 	Domain  lrp.Domain
 	Process lrp.ProcessGUID
+	Task    task.GUID
 }
 
 // Watch is an open stream of changes. Its context ends it.
@@ -34,6 +36,7 @@ type Watch struct {
 func (c *Client) Watch(ctx context.Context, after uint64, f WatchFilter) (*Watch, error) {
 	stream, err := c.rpc.Watch(ctx, &bbsv1.WatchRequest{
 		AfterRevision: after, CellId: string(f.Cell), Domain: string(f.Domain), ProcessGuid: string(f.Process),
+		TaskGuid: string(f.Task),
 	})
 	if err != nil {
 		return nil, refusal.FromStatus(err)
@@ -68,7 +71,8 @@ type FollowOptions struct {
 	// reaches back far enough.
 	Relist time.Duration
 	// List reads everything, replaces what the consumer knew, and returns the revision of the
-	// oldest list that it used.
+	// oldest list that it used. The lists of Client may span several pages and return the revision
+	// of the first, from where the watch tells what changed between them.
 	List func(ctx context.Context) (uint64, error)
 	// Apply is told changes in order. It and List are never called at the same time. After a List,
 	// changes that the lists already showed may come again: compare modification tags.

@@ -10,12 +10,12 @@ import (
 // BenchmarkQuietPass plans for a world of 100,000 instances that needs nothing.
 func BenchmarkQuietPass(b *testing.B) {
 	const processes, instances = 25_000, 4
-	s := Snapshot{Fresh: []lrp.Domain{"fresh"}}
+	s := Snapshot{Fresh: []lrp.Domain{"fresh"}, Cells: known()}
 	for p := range processes {
 		process := lrp.ProcessGUID(fmt.Sprintf("process-%d", p))
 		s.Desired = append(s.Desired, desired(process, instances))
 		for index := range int32(instances) {
-			s.Groups = append(s.Groups, instance(process, index, lrp.Running))
+			s.Groups = append(s.Groups, ordinary(process, index, lrp.Running))
 		}
 	}
 	for b.Loop() {

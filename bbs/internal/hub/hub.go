@@ -6,42 +6,61 @@
 // be called out of order: what comes too early is fetched from the log together with what it waits
 // for, so watches see every revision once and in order.
 //
-// The hub keeps the newest entries in a ring. A watch that resumes from further back reads the log
-// until it meets the ring. Each watch has a bounded list of entries that it has not taken yet; one
-// that lets it overflow is cut off with ErrSlow. Nothing here waits for a watch.
+// The hub keeps the newest entries in a ring, encoded once for all watches. A watch that resumes from
+// further back reads the log until it meets the ring. Each watch has a bounded list of entries that it
+// has not taken yet; one that lets it overflow, or holds what the ring has long let go, is cut off with
+// ErrSlow. Nothing here waits for a watch. Watches that are many are woken in rounds: see pacer.
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"muster/bbs/internal/store"
-	"muster/bbs/lrp"
 )
 
 // Limits and times of the hub.
 const (
 	// ringSize is how many entries are kept at hand.
-	ringSize = 16384
+	ringSize = 32768
 	// ringBytes is how large they are at most, so that many changes of large records do not eat the
-	// memory. Their Go form takes about twice as much.
+	// memory.
 	ringBytes = 64 << 20
+	// firstEntries is how many entries a hub reads when it starts: watches of a replica that was killed
+	// come all at once to the others, or to the one that is there again, and each would read the log.
+	firstEntries = ringSize / 4
 	// pendingLimit is how many entries a watch may leave untaken.
-	pendingLimit = 8192
+	pendingLimit = ringSize / 2
 	// pendingBytes is how large they may be: more than the ring, which a watch may begin with.
 	pendingBytes = 2 * ringBytes
+	// earlyLimit is how many commits that came too early are kept until what is missing comes. There
+	// are as many as writers in the normal case.
+	earlyLimit = 16
+	// gapLinger is the wait before the log is read for what is missing. Commits of this process are on
+	// their way, mostly: the notification of a commit overtakes its answer, and one writer the other.
+	gapLinger = 2 * time.Millisecond
+	// perWake is the time that is granted for one message to a watch, and maxLinger how long a change
+	// waits at most because of it: 4,000 messages a second, and then each carries more.
+	perWake   = 250 * time.Microsecond
+	maxLinger = 250 * time.Millisecond
+	// handAtOnce is how many watches the writer wakes itself.
+	handAtOnce = 16
 	// readPortion is how many entries are read from the log at a time.
 	readPortion = 1000
 	// pollEvery is how often the log is looked at without being told to.
 	pollEvery = time.Second
 	// listenPause is the wait before listening again after a lost connection.
 	listenPause = 200 * time.Millisecond
+	// ticksPerBookmark is how often watches are looked after in the time between two bookmarks.
+	ticksPerBookmark = 4
 	// DefaultBookmark is how long a watch is idle before it is told where the log stands.
 	DefaultBookmark = 5 * time.Second
 )
@@ -58,36 +77,28 @@ var (
 	ErrClosed = errors.New("the hub is closed")
 )
 
-// Filter chooses changes; zero members choose all, set ones are combined with AND. With a cell only
-// changes of instances pass that are or were on it; with any member set, no changes of cells do.
-type Filter struct {
-	Cell    lrp.CellID
-	Domain  lrp.Domain
-	Process lrp.ProcessGUID
-}
-
-// passes tells whether an entry passes the filter.
-func (f Filter) passes(r *store.Record) bool {
-	return (f.Cell == "" || r.CellBefore == f.Cell || r.CellAfter == f.Cell) &&
-		(f.Domain == "" || r.Domain == f.Domain) &&
-		(f.Process == "" || r.Process == f.Process)
-}
-
-// Hub distributes the log. Make one with New, then Run it.
+// Hub distributes the log. Make one with New, Start it, then Run it.
 type Hub struct {
 	store    *store.Store
 	log      *slog.Logger
 	bookmark time.Duration
+	poll     time.Duration
 
 	poke chan struct{} // capacity 1: the log has something that is not in the ring
 
 	reading   trouble // of Run
 	listening trouble // of listen
 
+	// wide wakes the watches without a filter, narrow the others.
+	wide, narrow *pacer
+
 	mu      sync.Mutex
 	ring    ring
-	all     map[*Watch]bool                // watches that name no cell
-	byCell  map[lrp.CellID]map[*Watch]bool // watches of one cell
+	early   [][]store.Record // commits of this process beyond a gap, by their first revision
+	heard   uint64           // newest revision that somebody told of
+	stale   bool             // the log must be read, whatever was heard
+	watches map[shelf]map[*Watch]struct{}
+	open    int // how many watches there are
 	started bool
 	closed  bool
 }
@@ -98,97 +109,130 @@ func New(log *slog.Logger, bookmark time.Duration) *Hub {
 		bookmark = DefaultBookmark
 	}
 	return &Hub{
-		log: log, bookmark: bookmark, poke: make(chan struct{}, 1),
+		log: log, bookmark: bookmark, poll: pollEvery, poke: make(chan struct{}, 1),
 		reading: trouble{what: "read the log"}, listening: trouble{what: "listen for commits of other replicas"},
-		all: map[*Watch]bool{}, byCell: map[lrp.CellID]map[*Watch]bool{},
+		wide: newPacer(), narrow: newPacer(), watches: map[shelf]map[*Watch]struct{}{},
 	}
 }
 
-// Start finds out where the log ends; the hub knows what comes after that. It takes the store here,
-// not in New, because the store is given Publish when it is made.
+// Start finds out where the log ends; the hub knows what comes after that, and a little of what was
+// before. It takes the store here, not in New, because the store is given Publish when it is made.
 func (h *Hub) Start(ctx context.Context, s *store.Store) error {
 	revision, err := s.Revision(ctx)
 	if err != nil {
 		return fmt.Errorf("start the hub: %w", err)
 	}
+	r := newRing(revision-min(revision, firstEntries), ringSize)
+	for r.newest < revision {
+		records, _, err := s.Events(ctx, r.newest, readPortion)
+		if errors.Is(err, ErrPruned) {
+			r = newRing(revision, ringSize) // whoever wants what was before reads the log, and is told so
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("start the hub: %w", err)
+		}
+		for i := range records {
+			r.add(&records[i])
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.store = s
-	h.ring = newRing(revision, ringSize)
-	h.started = true
+	h.store, h.ring, h.started = s, r, true
 	return nil
 }
 
 // Publish hands over the entries of one commit of this process. An empty list means that something
-// was committed: look into the log.
+// was committed: look into the log. The hub keeps the entries.
 func (h *Hub) Publish(records []store.Record) {
 	h.mu.Lock()
-	ok := h.started && h.add(records)
-	h.mu.Unlock()
-	if !ok {
+	defer h.mu.Unlock()
+	if !h.started {
+		return // Start reads them
+	}
+	h.stale = h.stale || len(records) == 0
+	h.add(records)
+	h.wide.hand()
+	h.narrow.hand()
+	if h.behind() {
 		h.wake()
 	}
 }
 
-// add appends entries that come next, skips what is known, and reports false when some are missing
-// in between. The caller holds the lock.
-func (h *Hub) add(records []store.Record) bool {
+// add appends entries that come next and those that waited for them, and skips what is known. What
+// comes too early waits, or is forgotten when too much does: the log has it. The caller holds the lock.
+func (h *Hub) add(records []store.Record) {
 	if len(records) == 0 {
-		return false
+		return
 	}
-	touched := map[*Watch]bool{}
+	h.heard = max(h.heard, records[len(records)-1].Revision)
+	if records[0].Revision > h.ring.newest+1 {
+		if len(h.early) < earlyLimit {
+			h.early = append(h.early, records)
+			slices.SortFunc(h.early, func(a, b []store.Record) int { return cmp.Compare(a[0].Revision, b[0].Revision) })
+		}
+		return
+	}
+	h.append(records)
+	for len(h.early) > 0 && h.early[0][0].Revision <= h.ring.newest+1 {
+		h.append(h.early[0])
+		h.early = slices.Delete(h.early, 0, 1)
+	}
+}
+
+// append appends entries without a gap before them.
+func (h *Hub) append(records []store.Record) {
 	for i := range records {
 		r := &records[i]
-		switch next := h.ring.newest + 1; {
-		case r.Revision < next:
+		if r.Revision != h.ring.newest+1 {
 			continue
-		case r.Revision > next:
-			h.wakeAll(touched)
-			return false
 		}
 		h.ring.add(r)
-		for w := range h.all {
-			w.offer(r, touched)
-		}
-		for w := range h.byCell[r.CellBefore] {
-			w.offer(r, touched)
-		}
-		if r.CellAfter != r.CellBefore {
-			for w := range h.byCell[r.CellAfter] {
-				w.offer(r, touched)
+		shelves(r, func(s shelf) {
+			for w := range h.watches[s] {
+				w.offer(r)
 			}
-		}
-	}
-	h.wakeAll(touched)
-	return true
-}
-
-func (h *Hub) wakeAll(watches map[*Watch]bool) {
-	for w := range watches {
-		w.wake()
+		})
 	}
 }
 
-// wake makes Run look into the log.
-func (h *Hub) wake() {
-	select {
-	case h.poke <- struct{}{}:
-	default: // it is going to look anyway
-	}
+// behind tells whether the log has something that the ring lacks. The caller holds the lock.
+func (h *Hub) behind() bool { return h.stale || h.heard > h.ring.newest }
+
+// wake makes Run look whether the log has something.
+func (h *Hub) wake() { signal(h.poke) }
+
+// look makes Run read the log, whatever was heard.
+func (h *Hub) look() {
+	h.mu.Lock()
+	h.stale = true
+	h.mu.Unlock()
+	h.wake()
 }
 
 // Run follows the log until ctx ends; then all watches end.
 func (h *Hub) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.listen(ctx) })
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
+	wg.Go(func() { h.wide.run(ctx, h) })
+	wg.Go(func() { h.narrow.run(ctx, h) })
+	wg.Go(func() { h.tick(ctx) })
+	poll := time.NewTicker(h.poll)
+	defer poll.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-h.poke:
-			h.catchUp(ctx)
-		case <-tick.C:
+			if !pause(ctx, gapLinger) {
+				break
+			}
+			h.mu.Lock()
+			behind := h.behind()
+			h.mu.Unlock()
+			if behind {
+				h.catchUp(ctx)
+			}
+		case <-poll.C:
 			h.catchUp(ctx)
 		}
 	}
@@ -197,11 +241,37 @@ func (h *Hub) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// tick looks after the watches again and again.
+func (h *Hub) tick(ctx context.Context) {
+	t := time.NewTicker(h.bookmark / ticksPerBookmark)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			h.mu.Lock()
+			h.each((*Watch).tick)
+			h.mu.Unlock()
+		}
+	}
+}
+
+// each calls f for every watch. The caller holds the lock.
+func (h *Hub) each(f func(*Watch)) {
+	for _, ws := range h.watches {
+		for w := range ws {
+			f(w)
+		}
+	}
+}
+
 // catchUp reads what the ring lacks.
 func (h *Hub) catchUp(ctx context.Context) {
 	for {
 		h.mu.Lock()
 		after := h.ring.newest
+		h.stale = false // set again by whoever commits from now on
 		h.mu.Unlock()
 		records, newest, err := h.store.Events(ctx, after, readPortion)
 		switch {
@@ -214,11 +284,13 @@ func (h *Hub) catchUp(ctx context.Context) {
 			return
 		case err != nil:
 			h.reading.failed(h.log, err)
-			return
+			return // the next poll tries again
 		}
 		h.reading.worked(h.log)
 		h.mu.Lock()
 		h.add(records)
+		h.wide.hand()
+		h.narrow.hand()
 		done := h.ring.newest >= newest
 		h.mu.Unlock()
 		if done {
@@ -232,7 +304,7 @@ func (h *Hub) restart(revision uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.endAll(ErrPruned)
-	h.ring = newRing(revision, ringSize)
+	h.ring, h.early, h.heard = newRing(revision, ringSize), nil, revision
 }
 
 func (h *Hub) close() {
@@ -244,16 +316,10 @@ func (h *Hub) close() {
 
 // endAll ends every watch. The caller holds the lock.
 func (h *Hub) endAll(why error) {
-	for w := range h.all {
+	h.each(func(w *Watch) {
 		w.fail(why)
 		w.wake()
-	}
-	for _, ws := range h.byCell {
-		for w := range ws {
-			w.fail(why)
-			w.wake()
-		}
-	}
+	})
 }
 
 // listen waits for notifications of other replicas.
@@ -264,12 +330,19 @@ func (h *Hub) listen(ctx context.Context) {
 			return
 		}
 		h.listening.failed(h.log, err)
-		t := time.NewTimer(listenPause)
-		select {
-		case <-ctx.Done():
-		case <-t.C:
-		}
-		t.Stop()
+		pause(ctx, listenPause)
+	}
+}
+
+// pause waits, and reports false when the context ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 
@@ -284,7 +357,7 @@ func (h *Hub) listenOnce(ctx context.Context) error {
 		return err
 	}
 	h.listening.worked(h.log)
-	h.wake() // what was committed before we listened
+	h.look() // what was committed before we listened
 	return h.notified(ctx, conn)
 }
 
@@ -299,9 +372,10 @@ func (h *Hub) notified(ctx context.Context, conn *pgx.Conn) error {
 			return fmt.Errorf("notification %q: %w", n.Payload, err)
 		}
 		h.mu.Lock()
-		known := revision <= h.ring.newest
+		h.heard = max(h.heard, revision)
+		behind := h.behind()
 		h.mu.Unlock()
-		if !known {
+		if behind {
 			h.wake()
 		}
 	}
@@ -311,11 +385,7 @@ func (h *Hub) notified(ctx context.Context, conn *pgx.Conn) error {
 func (h *Hub) Watches() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := len(h.all)
-	for _, ws := range h.byCell {
-		n += len(ws)
-	}
-	return n
+	return h.open
 }
 
 // Newest returns the newest revision that watches have been given.

@@ -1,11 +1,16 @@
 package hub
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
@@ -21,10 +26,16 @@ func records(from, to uint64, cell lrp.CellID) []store.Record {
 	return all
 }
 
-// started returns a hub at the beginning of a log.
-func started() *Hub {
+// started returns a hub at the beginning of a log, which wakes its watches and does nothing else.
+func started(t *testing.T) *Hub {
 	h := New(slog.New(slog.NewTextHandler(io.Discard, nil)), 0)
 	h.ring, h.started = newRing(0, ringSize), true
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for _, p := range []*pacer{h.wide, h.narrow} {
+		wg.Go(func() { p.run(ctx, h) })
+	}
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	return h
 }
 
@@ -32,7 +43,7 @@ func started() *Hub {
 // not wait for either.
 func TestSlowWatchIsCut(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	slow, err := h.Watch(t.Context(), 0, Filter{Cell: "c1"})
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +66,7 @@ func TestSlowWatchIsCut(t *testing.T) {
 // A watch that resumes from what the ring still holds gets each entry once, in order.
 func TestResumeFromRing(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	h.Publish(records(1, 10, "c1"))
 	w, err := h.Watch(t.Context(), 4, Filter{})
 	if err != nil {
@@ -81,17 +92,17 @@ func TestResumeFromRing(t *testing.T) {
 // and its place never moves back.
 func TestWatchAheadOfTheRing(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	h.Publish(records(1, 3, "c1"))
-	w := &Watch{hub: h, ready: make(chan struct{}, 1), cursor: 5} // as fromLog leaves it
+	w := &Watch{hub: h, pacer: h.wide, ready: make(chan struct{}, 1), cursor: 5} // as fromLog leaves it
 	if err := w.goLive(); err != nil || !w.live {
 		t.Fatalf("live: %v (%v)", w.live, err)
 	}
-	if got, revision, err := w.take(); err != nil || len(got) != 0 || revision != 5 {
+	if got, revision, _, err := w.take(); err != nil || len(got) != 0 || revision != 5 {
 		t.Errorf("before the ring follows: %d entries up to %d (%v), want none and revision 5", len(got), revision, err)
 	}
 	h.Publish(records(4, 7, "c1"))
-	got, revision, err := w.take()
+	got, revision, _, err := w.take()
 	if err != nil || revision != 7 || len(got) != 2 || got[0].Revision != 6 {
 		t.Errorf("then: %d entries up to %d (%v), want 6 and 7 alone", len(got), revision, err)
 	}
@@ -101,7 +112,7 @@ func TestWatchAheadOfTheRing(t *testing.T) {
 // them untaken.
 func TestLargeEntries(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	slow, err := h.Watch(t.Context(), 0, Filter{})
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +128,7 @@ func TestLargeEntries(t *testing.T) {
 	}
 	for i := range all {
 		h.Publish(all[i : i+1])
-		if got, _, err := reader.take(); err != nil || len(got) != 1 {
+		if got, _, _, err := reader.take(); err != nil || len(got) != 1 {
 			t.Errorf("a watch that takes each entry got %d (%v)", len(got), err)
 		}
 	}
@@ -136,7 +147,7 @@ func TestLargeEntries(t *testing.T) {
 // A hub whose log went on without it ends all watches: nobody knows what they missed.
 func TestRestartEndsWatches(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	h.Publish(records(1, 10, "c1"))
 	w, err := h.Watch(t.Context(), 10, Filter{})
 	if err != nil {
@@ -166,23 +177,29 @@ func TestRestartEndsWatches(t *testing.T) {
 // Each watch gets what its filter is about, once; changes of cells only without a filter.
 func TestFilters(t *testing.T) {
 	t.Parallel()
-	h := started()
+	h := started(t)
 	all := []store.Record{
 		{Revision: 1, Process: "p", Domain: "d"},                                    // a process
 		{Revision: 2, Process: "p", Domain: "d", CellAfter: "c1"},                   // claimed
 		{Revision: 3, Process: "p", Domain: "d", CellBefore: "c1", CellAfter: "c1"}, // started
 		{Revision: 4, Process: "p", Domain: "d", CellBefore: "c1", CellAfter: "c2"}, // moved
 		{Revision: 5, Process: "p2", Domain: "d2", CellBefore: "c2"},                // removed
-		{Revision: 6}, // a cell
+		{Revision: 6},                                                              // a cell
+		{Revision: 7, Task: "t", Domain: "d"},                                      // a task
+		{Revision: 8, Task: "t", Domain: "d", CellAfter: "c1"},                     // started
+		{Revision: 9, Task: "t2", Domain: "d2", CellBefore: "c1", CellAfter: "c1"}, // another
 	}
 	want := map[Filter][]uint64{
-		{}:                           {1, 2, 3, 4, 5, 6},
-		{Cell: "c1"}:                 {2, 3, 4},
+		{}:                           {1, 2, 3, 4, 5, 6, 7, 8, 9},
+		{Cell: "c1"}:                 {2, 3, 4, 8, 9},
 		{Cell: "c2"}:                 {4, 5},
-		{Domain: "d2"}:               {5},
+		{Domain: "d2"}:               {5, 9},
+		{Task: "t"}:                  {7, 8},
+		{Task: "t", Cell: "c1"}:      {8},
+		{Task: "t", Process: "p"}:    nil,
 		{Process: "p"}:               {1, 2, 3, 4},
 		{Cell: "c2", Process: "p"}:   {4},
-		{Cell: "c1", Domain: "d2"}:   nil,
+		{Cell: "c1", Domain: "d2"}:   {9},
 		{Process: "p", Domain: "d2"}: nil,
 	}
 	live, later := map[Filter]*Watch{}, map[Filter]*Watch{}
@@ -200,14 +217,175 @@ func TestFilters(t *testing.T) {
 	open(later)
 	for f, revisions := range want {
 		for how, w := range map[string]*Watch{"live": live[f], "from the ring": later[f]} {
-			records, revision, err := w.take()
+			records, revision, _, err := w.take()
 			var got []uint64
 			for _, r := range records {
 				got = append(got, r.Revision)
 			}
-			if err != nil || revision != 6 || !slices.Equal(got, revisions) {
-				t.Errorf("%+v %s: %v up to %d (%v), want %v up to 6", f, how, got, revision, err, revisions)
+			if err != nil || revision != 9 || !slices.Equal(got, revisions) {
+				t.Errorf("%+v %s: %v up to %d (%v), want %v up to 9", f, how, got, revision, err, revisions)
 			}
 		}
+	}
+}
+
+// Commits of two writers that arrive in the wrong order are put into order without reading the log,
+// whatever comes first, and what never comes is asked for.
+func TestCommitsOutOfOrder(t *testing.T) {
+	t.Parallel()
+	h := started(t)
+	w, err := h.Watch(t.Context(), 0, Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	for _, span := range [][2]uint64{{7, 9}, {4, 6}, {1, 3}, {12, 12}} {
+		h.Publish(records(span[0], span[1], "c1"))
+	}
+	got, revision, _, err := w.take()
+	if err != nil || revision != 9 || len(got) != 9 {
+		t.Fatalf("%d entries up to %d (%v), want 9 up to 9", len(got), revision, err)
+	}
+	for i, r := range got {
+		if r.Revision != uint64(i)+1 {
+			t.Errorf("entry %d has revision %d", i, r.Revision)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.behind() || h.ring.newest != 9 {
+		t.Errorf("at %d and behind: %v, want 9 and true: 10 and 11 are missing", h.ring.newest, h.behind())
+	}
+}
+
+// More commits than can wait beyond a gap are forgotten, not lost: the hub knows that it is behind.
+func TestTooMuchComesEarly(t *testing.T) {
+	t.Parallel()
+	h := started(t)
+	for r := uint64(2); r < 2*earlyLimit; r++ {
+		h.Publish(records(r, r, "c1"))
+	}
+	h.Publish(records(1, 1, "c1"))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ring.newest != earlyLimit+1 || len(h.early) != 0 || !h.behind() {
+		t.Errorf("at %d with %d commits waiting, behind: %v; want %d, none and true", h.ring.newest, len(h.early), h.behind(), earlyLimit+1)
+	}
+}
+
+// Watches are woken at once as long as they are few. When they are many, the next round waits, no
+// longer than maxLinger, and then brings everything that came in between.
+func TestRounds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := started(t)
+		const many = 4000
+		watches := make([]*Watch, many)
+		for i := range watches {
+			w, err := h.Watch(t.Context(), 0, Filter{Cell: lrp.CellID(fmt.Sprint("c", i))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			watches[i] = w
+		}
+		everything, err := h.Watch(t.Context(), 0, Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		next := uint64(1)
+		commit := func() {
+			for i := range many {
+				h.Publish(records(next, next, lrp.CellID(fmt.Sprint("c", i))))
+				next++
+			}
+		}
+		take := func(w *Watch, want int) {
+			t.Helper()
+			for got := 0; got < want; {
+				records, _, err := w.Next(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += len(records)
+			}
+		}
+		commit()
+		take(everything, many)
+		if took := time.Since(begin); took > 10*perWake {
+			t.Errorf("a watch of everything waited for %v", took)
+		}
+		for _, w := range watches {
+			take(w, 1)
+		}
+		for range 3 {
+			commit()
+		}
+		for _, w := range watches {
+			take(w, 3)
+		}
+		if took := time.Since(begin); took > 2*maxLinger {
+			t.Errorf("watches of cells waited for %v, want %v at most", took, 2*maxLinger)
+		}
+	})
+}
+
+// An idle watch gets a bookmark when it is time for one, and one that resumes from behind what its filter
+// passes is told at once where it stands.
+func TestBookmarks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := started(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { h.tick(ctx) })
+		defer wg.Wait()
+		defer cancel()
+		h.Publish(records(1, 5, "c1"))
+		begin := time.Now()
+		w, err := h.Watch(t.Context(), 2, Filter{Cell: "c2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		for i, after := range []time.Duration{0, DefaultBookmark, 2 * DefaultBookmark} {
+			records, revision, err := w.Next(t.Context())
+			if err != nil || len(records) != 0 || revision != 5 {
+				t.Fatalf("%d entries up to %d (%v), want a bookmark at 5", len(records), revision, err)
+			}
+			if took := time.Since(begin); took < after || took > after+DefaultBookmark/ticksPerBookmark {
+				t.Errorf("bookmark %d came after %v, want %v", i, took, after)
+			}
+		}
+	})
+}
+
+// A watch that leaves entries untaken until the ring has let them go is cut off: it would keep them in
+// memory alone. It resumes where it was.
+func TestNobodyHoldsMoreThanTheRing(t *testing.T) {
+	t.Parallel()
+	h := started(t)
+	h.ring = newRing(0, 8)
+	slow, err := h.Watch(t.Context(), 0, Filter{Cell: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Publish(records(1, 1, "c1"))
+	h.Publish(records(2, 8, "c2"))
+	h.mu.Lock()
+	slow.tick() // the ring still has it
+	h.mu.Unlock()
+	if slow.err != nil {
+		t.Fatalf("cut off too early: %v", slow.err)
+	}
+	h.Publish(records(9, 9, "c2"))
+	h.mu.Lock()
+	slow.tick()
+	h.mu.Unlock()
+	if _, _, err := slow.Next(t.Context()); !errors.Is(err, ErrSlow) {
+		t.Errorf("a watch that holds what the ring does not: %v, want %v", err, ErrSlow)
+	}
+	if len(slow.pending) != 0 {
+		t.Error("it still holds it")
 	}
 }

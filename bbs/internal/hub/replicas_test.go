@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/bbs/internal/seal"
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
 	"muster/internal/pgtest"
@@ -25,7 +26,11 @@ func replica(t *testing.T, url string, ringSize int) (*store.Store, *Hub) {
 		t.Fatal(err)
 	}
 	h := New(log, 20*time.Millisecond)
-	s, err := store.New(store.Options{Pools: pools, Log: log, Published: h.Publish})
+	sealer, err := seal.New("k", map[string]string{"k": "a passphrase"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Published: h.Publish})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"time"
 
 	"muster/bbs/internal/store"
 )
@@ -11,6 +10,7 @@ import (
 type Watch struct {
 	hub    *Hub
 	filter Filter
+	pacer  *pacer
 	ready  chan struct{} // capacity 1
 
 	// cursor is the revision up to which everything has been returned. It can be ahead of the ring,
@@ -20,7 +20,10 @@ type Watch struct {
 
 	// Under the lock of the hub, once live:
 	pending []*store.Record
-	bytes   int // how large they are
+	bytes   int  // how large they are
+	waiting bool // for the pacer
+	idle    int  // ticks since something was taken
+	remind  bool // it is time for a bookmark
 	err     error
 }
 
@@ -35,9 +38,12 @@ func (h *Hub) Watch(ctx context.Context, after uint64, f Filter) (*Watch, error)
 		if newest < after {
 			return nil, ErrFuture
 		}
-		h.wake()
+		h.look()
 	}
-	w := &Watch{hub: h, filter: f, ready: make(chan struct{}, 1), cursor: after}
+	w := &Watch{hub: h, filter: f, pacer: h.narrow, ready: make(chan struct{}, 1), cursor: after}
+	if f == (Filter{}) {
+		w.pacer = h.wide
+	}
 	if err := w.goLive(); err != nil {
 		return nil, err
 	}
@@ -68,15 +74,18 @@ func (w *Watch) goLive() error {
 			w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
 		}
 	})
-	if w.filter.Cell == "" {
-		h.all[w] = true
-	} else {
-		if h.byCell[w.filter.Cell] == nil {
-			h.byCell[w.filter.Cell] = map[*Watch]bool{}
-		}
-		h.byCell[w.filter.Cell][w] = true
+	s := w.filter.shelf()
+	if h.watches[s] == nil {
+		h.watches[s] = map[*Watch]struct{}{}
 	}
-	w.wake()
+	h.watches[s][w] = struct{}{}
+	h.open++
+	if h.ring.newest > w.cursor {
+		// If nothing passes, it is told so at once: it may be gone before a bookmark is due, and begin
+		// at the same place again.
+		w.remind = true
+		w.wake()
+	}
 	return nil
 }
 
@@ -85,11 +94,16 @@ func (w *Watch) Close() {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.all, w)
-	delete(h.byCell[w.filter.Cell], w)
-	if len(h.byCell[w.filter.Cell]) == 0 {
-		delete(h.byCell, w.filter.Cell)
+	s := w.filter.shelf()
+	if _, there := h.watches[s][w]; !there {
+		return
 	}
+	h.open--
+	delete(h.watches[s], w)
+	if len(h.watches[s]) == 0 {
+		delete(h.watches, s)
+	}
+	w.pending, w.bytes = nil, 0 // the pacer may hold the watch for a moment longer
 }
 
 // Next waits for entries and returns them with the revision to resume after. When nothing comes for
@@ -98,35 +112,34 @@ func (w *Watch) Next(ctx context.Context) ([]*store.Record, uint64, error) {
 	if !w.live {
 		return w.fromLog(ctx)
 	}
-	idle := time.NewTimer(w.hub.bookmark)
-	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
 		case <-w.ready:
-			records, revision, err := w.take()
-			if err != nil || len(records) > 0 {
+			records, revision, bookmark, err := w.take()
+			if err != nil || len(records) > 0 || bookmark {
 				return records, revision, err
 			}
-		case <-idle.C:
-			return w.take()
 		}
 	}
 }
 
-// take returns what has been offered.
-func (w *Watch) take() ([]*store.Record, uint64, error) {
+// take returns what has been offered, and whether a bookmark is due if that is nothing.
+func (w *Watch) take() (records []*store.Record, revision uint64, bookmark bool, err error) {
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.err != nil {
-		return nil, 0, w.err
+		return nil, 0, false, w.err
 	}
-	records := w.pending
-	w.pending, w.bytes = nil, 0
+	records, bookmark = w.pending, w.remind
+	w.pending, w.bytes, w.remind = nil, 0, false
+	if len(records) > 0 || bookmark {
+		w.idle = 0
+	}
 	w.cursor = max(w.cursor, h.ring.newest)
-	return records, w.cursor, nil
+	return records, w.cursor, bookmark, nil
 }
 
 // fromLog returns the next portion of the log, and joins the live watches once it has met the ring.
@@ -150,7 +163,7 @@ func (w *Watch) fromLog(ctx context.Context) ([]*store.Record, uint64, error) {
 }
 
 // offer puts an entry on the list of the watch. The caller holds the lock of the hub.
-func (w *Watch) offer(r *store.Record, touched map[*Watch]bool) {
+func (w *Watch) offer(r *store.Record) {
 	if w.err != nil || r.Revision <= w.cursor || !w.filter.passes(r) {
 		return
 	}
@@ -159,19 +172,28 @@ func (w *Watch) offer(r *store.Record, touched map[*Watch]bool) {
 	} else {
 		w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
 	}
-	touched[w] = true
+	w.pacer.add(w)
+}
+
+// tick looks after a watch every quarter of the time between bookmarks. A watch that has left
+// something untaken for so long that the ring no longer holds it is cut off, so that all the watches
+// together hold little more than the ring does. The caller holds the lock of the hub.
+func (w *Watch) tick() {
+	if w.err == nil && len(w.pending) > 0 && !w.hub.ring.reaches(w.pending[0].Revision-1) {
+		w.fail(ErrSlow)
+		w.wake()
+	}
+	if w.idle++; w.idle >= ticksPerBookmark {
+		w.idle, w.remind = 0, true
+		w.wake()
+	}
 }
 
 // fail ends the watch with an error. The caller holds the lock of the hub.
 func (w *Watch) fail(err error) {
 	if w.err == nil {
-		w.err, w.pending = err, nil
+		w.err, w.pending, w.bytes = err, nil, 0
 	}
 }
 
-func (w *Watch) wake() {
-	select {
-	case w.ready <- struct{}{}:
-	default: // it is awake
-	}
-}
+func (w *Watch) wake() { signal(w.ready) }

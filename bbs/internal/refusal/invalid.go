@@ -31,7 +31,7 @@ func encodeInvalid(inv *lrp.Invalid) error {
 }
 
 func decodeInvalid(d *errdetails.ErrorInfo) (*lrp.Invalid, bool) {
-	if d.Domain != Domain || d.Reason != invalidReason {
+	if d.Reason != invalidReason {
 		return nil, false
 	}
 	inv := &lrp.Invalid{}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/internal/identity"
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -29,10 +30,12 @@ func rights() map[string]right {
 		auctioneer, route = identity.Auctioneer, identity.RouteEmitter
 	)
 	desire := right{Roles: []identity.Role{client, operator}}
+	ofCell := right{Cell: ofInstance}
 	return map[string]right{
 		bbsv1.BBSService_DesireLRP_FullMethodName:        desire,
 		bbsv1.BBSService_UpdateDesiredLRP_FullMethodName: desire,
 		bbsv1.BBSService_RemoveDesiredLRP_FullMethodName: desire,
+		bbsv1.BBSService_BatchDesireLRPs_FullMethodName:  desire,
 		bbsv1.BBSService_RetireActualLRP_FullMethodName:  desire,
 		bbsv1.BBSService_UpsertDomain_FullMethodName:     desire,
 		bbsv1.BBSService_DesiredLRPs_FullMethodName:      desire,
@@ -41,29 +44,54 @@ func rights() map[string]right {
 			Roles: []identity.Role{client, operator}, Cell: ofNoCell, Records: true,
 		},
 		bbsv1.BBSService_DesiredLRPSchedulingInfos_FullMethodName: {Roles: []identity.Role{client, operator, auctioneer}},
-		bbsv1.BBSService_DesiredLRPRoutingInfos_FullMethodName:    {Roles: []identity.Role{client, operator, route}},
-		bbsv1.BBSService_Domains_FullMethodName:                   {Roles: []identity.Role{client, operator, auctioneer, route}},
-		bbsv1.BBSService_Cells_FullMethodName:                     {Roles: []identity.Role{client, operator, auctioneer, route}},
+		bbsv1.BBSService_DesiredLRPSchedulingInfoByProcessGuid_FullMethodName: {
+			Roles: []identity.Role{client, operator, auctioneer},
+		},
+		bbsv1.BBSService_DesiredLRPRoutingInfos_FullMethodName: {Roles: []identity.Role{client, operator, route}},
+		bbsv1.BBSService_Domains_FullMethodName:                {Roles: []identity.Role{client, operator, auctioneer, route}},
+		bbsv1.BBSService_Cells_FullMethodName:                  {Roles: []identity.Role{client, operator, auctioneer, route}},
 
 		bbsv1.BBSService_ActualLRPs_FullMethodName: {
 			Roles: []identity.Role{client, operator, auctioneer, route},
-			Cell:  func(r any) string { return r.(*bbsv1.ActualLRPsRequest).GetCellId() },
+			Cell:  ofRequest,
 		},
+		bbsv1.BBSService_ActualLRPsByProcessGuids_FullMethodName: {Roles: []identity.Role{client, operator, auctioneer, route}},
 		bbsv1.BBSService_Watch_FullMethodName: {
 			Roles: []identity.Role{client, operator, auctioneer, route},
-			Cell:  func(r any) string { return r.(*bbsv1.WatchRequest).GetCellId() },
+			Cell:  ofRequest,
 		},
 
 		bbsv1.BBSService_FailActualLRP_FullMethodName: {Roles: []identity.Role{auctioneer}},
 
-		bbsv1.BBSService_ClaimActualLRP_FullMethodName: {Cell: ofInstance},
-		bbsv1.BBSService_StartActualLRP_FullMethodName: {Cell: ofInstance},
-		bbsv1.BBSService_CrashActualLRP_FullMethodName: {Cell: ofInstance},
+		bbsv1.BBSService_ClaimActualLRP_FullMethodName:           ofCell,
+		bbsv1.BBSService_StartActualLRP_FullMethodName:           ofCell,
+		bbsv1.BBSService_CrashActualLRP_FullMethodName:           ofCell,
+		bbsv1.BBSService_EvacuateClaimedActualLRP_FullMethodName: ofCell,
+		bbsv1.BBSService_EvacuateRunningActualLRP_FullMethodName: ofCell,
+		bbsv1.BBSService_EvacuateStoppedActualLRP_FullMethodName: ofCell,
+		bbsv1.BBSService_EvacuateCrashedActualLRP_FullMethodName: ofCell,
 		// An operator may clear the record of an instance whose cell is gone for good.
-		bbsv1.BBSService_RemoveActualLRP_FullMethodName: {Roles: []identity.Role{operator}, Cell: ofInstance},
+		bbsv1.BBSService_RemoveActualLRP_FullMethodName:           {Roles: []identity.Role{operator}, Cell: ofInstance},
+		bbsv1.BBSService_RemoveEvacuatingActualLRP_FullMethodName: {Roles: []identity.Role{operator}, Cell: ofInstance},
 		bbsv1.BBSService_Heartbeat_FullMethodName: {
 			Cell: func(r any) string { return r.(*bbsv1.HeartbeatRequest).GetPresence().GetCellId() },
 		},
+		bbsv1.BBSService_Ping_FullMethodName: {Roles: identity.Roles, Cell: ofNoCell},
+
+		bbsv1.BBSService_DesireTask_FullMethodName:    desire,
+		bbsv1.BBSService_CancelTask_FullMethodName:    desire,
+		bbsv1.BBSService_ResolvingTask_FullMethodName: desire,
+		bbsv1.BBSService_DeleteTask_FullMethodName:    desire,
+		bbsv1.BBSService_Tasks_FullMethodName:         {Roles: []identity.Role{client, operator, auctioneer}, Cell: ofRequest},
+		bbsv1.BBSService_TaskByGuid_FullMethodName: {
+			Roles: []identity.Role{client, operator, auctioneer}, Cell: ofNoCell, Records: true,
+		},
+		bbsv1.BBSService_StartTask_FullMethodName:    {Cell: ofRequest},
+		bbsv1.BBSService_CompleteTask_FullMethodName: {Cell: ofRequest},
+		bbsv1.BBSService_FailTask_FullMethodName:     {Roles: []identity.Role{operator, auctioneer}},
+		// The request names no cell: the server takes that of the certificate, and the record decides
+		// whether it may.
+		bbsv1.BBSService_RejectTask_FullMethodName: {Roles: []identity.Role{auctioneer}, Cell: ofNoCell, Records: true},
 	}
 }
 
@@ -74,16 +102,22 @@ func ofInstance(req any) string {
 	}).GetActualLrpInstanceKey().GetCellId()
 }
 
+// ofRequest is the cell that a request names.
+func ofRequest(req any) string { return req.(interface{ GetCellId() string }).GetCellId() }
+
 // anyCell marks requests that name no cell; the record decides.
 const anyCell = "*"
 
 func ofNoCell(any) string { return anyCell }
 
-// authorize answers whether the caller may make a request.
+// authorize answers whether the caller may make a request, which must be readable to tell.
 func (s *Server) authorize(ctx context.Context, method string, req any) error {
-	id, err := s.Identify(ctx)
+	id, err := s.caller(ctx)
 	if err != nil {
-		return status.Error(codes.Unauthenticated, err.Error())
+		return err
+	}
+	if err := readable(req); err != nil {
+		return err
 	}
 	r, ok := s.rights[method]
 	switch {
@@ -113,4 +147,10 @@ func mayRead(id identity.ID, actuals []lrp.Actual) bool {
 	return slices.ContainsFunc(actuals, func(a lrp.Actual) bool {
 		return a.State == lrp.Unclaimed || string(a.Cell) == id.Cell
 	})
+}
+
+// mayReadTask tells whether a cell may read a task, which may be nil: it may when it runs it, or when
+// the task is still to be placed.
+func mayReadTask(id identity.ID, t *task.Task) bool {
+	return t != nil && (t.State == task.Pending || string(t.Cell) == id.Cell)
 }

@@ -9,8 +9,10 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/internal/identity"
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -36,29 +38,50 @@ var expected = map[string][]string{
 	"UpsertDomain":              {"client", "operator"},
 	"Cells":                     {"auctioneer", "client", "operator", "route-emitter"},
 	"Heartbeat":                 {"own"},
-	"Watch":                     {"auctioneer", "client", "operator", "own", "route-emitter"},
+	"Ping":                      {"auctioneer", "bbs", "client", "gorouter", "nats", "operator", "other", "own", "route-emitter"},
+
+	"BatchDesireLRPs":                       {"client", "operator"},
+	"DesiredLRPSchedulingInfoByProcessGuid": {"auctioneer", "client", "operator"},
+	"ActualLRPsByProcessGuids":              {"auctioneer", "client", "operator", "route-emitter"},
+
+	"EvacuateClaimedActualLRP":  {"own"},
+	"EvacuateRunningActualLRP":  {"own"},
+	"EvacuateStoppedActualLRP":  {"own"},
+	"EvacuateCrashedActualLRP":  {"own"},
+	"RemoveEvacuatingActualLRP": {"operator", "own"},
+
+	"DesireTask":    {"client", "operator"},
+	"CancelTask":    {"client", "operator"},
+	"ResolvingTask": {"client", "operator"},
+	"DeleteTask":    {"client", "operator"},
+	"FailTask":      {"auctioneer", "operator"},
+	"StartTask":     {"own"},
+	"CompleteTask":  {"own"},
+	"Tasks":         {"auctioneer", "client", "operator", "own"},
+	"TaskByGuid":    {"auctioneer", "client", "operator", "own", "other"}, // other cells: mayReadTask
+	"RejectTask":    {"auctioneer", "own", "other"},                       // the cell is that of the certificate
+	"Watch":         {"auctioneer", "client", "operator", "own", "route-emitter"},
 }
 
 // request makes a request of an RPC that names a cell wherever it can.
 func request(t *testing.T, m protoreflect.MethodDescriptor, cell string) proto.Message {
 	t.Helper()
-	switch m.Name() {
-	case "ClaimActualLRP":
-		return &bbsv1.ClaimActualLRPRequest{ActualLrpInstanceKey: &bbsv1.ActualLRPInstanceKey{CellId: cell}}
-	case "StartActualLRP":
-		return &bbsv1.StartActualLRPRequest{ActualLrpInstanceKey: &bbsv1.ActualLRPInstanceKey{CellId: cell}}
-	case "CrashActualLRP":
-		return &bbsv1.CrashActualLRPRequest{ActualLrpInstanceKey: &bbsv1.ActualLRPInstanceKey{CellId: cell}}
-	case "RemoveActualLRP":
-		return &bbsv1.RemoveActualLRPRequest{ActualLrpInstanceKey: &bbsv1.ActualLRPInstanceKey{CellId: cell}}
-	case "ActualLRPs":
-		return &bbsv1.ActualLRPsRequest{CellId: cell}
-	case "Watch":
-		return &bbsv1.WatchRequest{CellId: cell}
-	case "Heartbeat":
-		return &bbsv1.HeartbeatRequest{Presence: &bbsv1.CellPresence{CellId: cell}}
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(m.Input().FullName())
+	if err != nil {
+		t.Fatal(err)
 	}
-	return nil // the others name no cell
+	req := mt.New()
+	fields := m.Input().Fields()
+	switch {
+	case m.Name() == "Heartbeat":
+		return &bbsv1.HeartbeatRequest{Presence: &bbsv1.CellPresence{CellId: cell}}
+	case fields.ByName("cell_id") != nil:
+		req.Set(fields.ByName("cell_id"), protoreflect.ValueOfString(cell))
+	case fields.ByName("actual_lrp_instance_key") != nil:
+		key := &bbsv1.ActualLRPInstanceKey{CellId: cell}
+		req.Set(fields.ByName("actual_lrp_instance_key"), protoreflect.ValueOfMessage(key.ProtoReflect()))
+	}
+	return req.Interface()
 }
 
 // Every RPC times every role, and a cell about itself, about another, and about nobody.
@@ -88,7 +111,7 @@ func TestRightsOfEverybody(t *testing.T) {
 		cell := identity.ID{Role: identity.Rep, Cell: "c1"}
 		try("own", cell, "c1")
 		try("other", cell, "c2")
-		if m.Name() != "DesiredLRPByProcessGuid" {
+		if !rights()[full].Records && m.Name() != "Ping" {
 			try("nobody's", cell, "")
 		}
 		slices.Sort(allowed)
@@ -120,6 +143,42 @@ func TestRecipesForCells(t *testing.T) {
 	} {
 		if got := mayRead(cell, tc.actuals); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+func TestTasksForCells(t *testing.T) {
+	t.Parallel()
+	cell := identity.ID{Role: identity.Rep, Cell: "c1"}
+	for name, tc := range map[string]struct {
+		task *task.Task
+		want bool
+	}{
+		"not there":      {nil, false},
+		"to be placed":   {&task.Task{State: task.Pending}, true},
+		"its own":        {&task.Task{State: task.Running, Cell: "c1"}, true},
+		"another cell's": {&task.Task{State: task.Running, Cell: "c2"}, false},
+		"over":           {&task.Task{State: task.Completed}, false},
+		"being told":     {&task.Task{State: task.Resolving}, false},
+	} {
+		if got := mayReadTask(cell, tc.task); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// Only cells see image passwords, and the auctioneer only what it places by.
+func TestWhatIsShownOfTasks(t *testing.T) {
+	t.Parallel()
+	whole := task.Task{GUID: "t", Definition: task.Definition{
+		RootFS: "r", ImagePassword: "secret", Env: []lrp.EnvVar{{Name: "TOKEN", Value: "secret"}},
+	}}
+	for role, want := range map[identity.Role]struct{ password, env bool }{
+		identity.Rep: {true, true}, identity.Client: {false, true}, identity.Operator: {false, true}, identity.Auctioneer: {false, false},
+	} {
+		got := shown(identity.ID{Role: role}, whole)
+		if (got.Definition.ImagePassword != "") != want.password || (len(got.Definition.Env) > 0) != want.env || got.Definition.RootFS != "r" {
+			t.Errorf("%s is shown %+v", role, got.Definition)
 		}
 	}
 }

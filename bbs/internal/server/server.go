@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/refusal"
@@ -26,6 +28,8 @@ import (
 const (
 	// defaultDeadline is that of calls that bring none.
 	defaultDeadline = 15 * time.Second
+	// retryDelay is how soon callers are to try again what the database could not do.
+	retryDelay = 500 * time.Millisecond
 	// maxTraceBytes is how much of a request id is kept.
 	maxTraceBytes = 128
 	// maxEventsPerMessage is how many changes one message of a watch carries.
@@ -80,7 +84,9 @@ func (s *Server) Open(st *store.Store, h *hub.Hub) { s.parts.Store(&parts{st, h}
 
 // Interceptors returns what a gRPC server needs to serve this one.
 func (s *Server) Interceptors() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream)}
+	return []grpc.ServerOption{
+		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream), grpc.ForceServerCodecV2(newCodec()),
+	}
 }
 
 // ours tells calls of our service from those of health and reflection, which any role may make.
@@ -90,9 +96,10 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if !s.ours(info.Server) {
 		return next(ctx, req)
 	}
+	echo(ctx)
 	start := time.Now()
 	res, err := s.answer(ctx, req, info.FullMethod, next)
-	err = s.status(ctx, info.FullMethod, err)
+	err = refusal.Request(s.status(ctx, info.FullMethod, err), traceID(ctx))
 	s.Called(info.FullMethod, status.Code(err), time.Since(start))
 	return res, err
 }
@@ -117,14 +124,15 @@ func (s *Server) stream(server any, ss grpc.ServerStream, info *grpc.StreamServe
 	if !s.ours(server) {
 		return next(server, ss)
 	}
+	echo(ss.Context())
 	start := time.Now()
-	err := s.status(ss.Context(), info.FullMethod, next(server, ss))
+	err := refusal.Request(s.status(ss.Context(), info.FullMethod, next(server, ss)), traceID(ss.Context()))
 	s.Called(info.FullMethod, status.Code(err), time.Since(start))
 	return err
 }
 
 func errStarting() error {
-	return status.Error(codes.Unavailable, "the BBS is starting: its database is not ready")
+	return refusal.Unavailable(codes.Unavailable, "the BBS is starting: its database is not ready", retryDelay)
 }
 
 // status turns an error into the status that the caller sees.
@@ -138,39 +146,90 @@ func (s *Server) status(ctx context.Context, method string, err error) error {
 	if st, ok := refusal.ToStatus(err); ok {
 		return st
 	}
+	var unreadable *store.Unreadable
+	if errors.As(err, &unreadable) {
+		return status.Error(codes.DataLoss, unreadable.Error())
+	}
 	for _, row := range []struct {
-		is   error
-		code codes.Code
+		is    error
+		code  codes.Code
+		retry time.Duration // 0: trying the same again is of no use
 	}{
-		{store.ErrUnavailable, codes.Unavailable},
-		{store.ErrClosed, codes.Unavailable},
-		{hub.ErrClosed, codes.Unavailable},
-		{hub.ErrPruned, codes.OutOfRange},
-		{hub.ErrFuture, codes.InvalidArgument},
-		{hub.ErrSlow, codes.ResourceExhausted},
+		{store.ErrUnavailable, codes.Unavailable, retryDelay},
+		{store.ErrClosed, codes.Unavailable, retryDelay},
+		{store.ErrFenced, codes.FailedPrecondition, 0},
+		{hub.ErrClosed, codes.Unavailable, retryDelay},
+		{hub.ErrPruned, codes.OutOfRange, 0},
+		{hub.ErrFuture, codes.InvalidArgument, 0},
+		{hub.ErrSlow, codes.ResourceExhausted, retryDelay},
 	} {
-		if errors.Is(err, row.is) {
+		switch {
+		case !errors.Is(err, row.is):
+		case row.retry > 0:
+			return refusal.Unavailable(row.code, err.Error(), row.retry)
+		default:
 			return status.Error(row.code, err.Error())
 		}
+	}
+	var u *store.Unreadable
+	if errors.As(err, &u) {
+		return status.Error(codes.DataLoss, err.Error())
 	}
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return status.Error(codes.Unavailable, err.Error()) // a limit of ours, not of the caller
+		return refusal.Unavailable(codes.Unavailable, err.Error(), retryDelay) // a limit of ours, not of the caller
 	}
 	s.Log.Error("call failed", "method", method, "trace_id", traceID(ctx), "error", err)
 	return status.Error(codes.Internal, err.Error())
 }
 
-// traceID returns the id of a request; empty when it has none.
+// traceID returns the id of a request; empty when it has none. It can be stored.
 func traceID(ctx context.Context) string {
 	v := metadata.ValueFromIncomingContext(ctx, traceKey)
 	if len(v) == 0 {
 		return ""
 	}
-	return v[0][:min(len(v[0]), maxTraceBytes)]
+	return strings.ReplaceAll(strings.ToValidUTF8(v[0][:min(len(v[0]), maxTraceBytes)], ""), "\x00", "")
+}
+
+// echo gives the caller the id of its request back, so that it can be found in logs and events.
+func echo(ctx context.Context) {
+	if id := traceID(ctx); id != "" {
+		_ = grpc.SetHeader(ctx, metadata.Pairs(traceKey, id)) // only a call that has ended refuses it
+	}
 }
 
 // call says what goes with a request that writes.
 func call(ctx context.Context) store.Call { return store.Call{TraceID: traceID(ctx)} }
+
+// creator is a request that creates something.
+type creator interface {
+	proto.Message
+	GetRequestId() string
+	GetValidateOnly() bool
+}
+
+// creation is call for requests that create something.
+func creation(ctx context.Context, r creator) store.Call {
+	c := call(ctx)
+	c.ValidateOnly = r.GetValidateOnly()
+	if c.RequestID = r.GetRequestId(); c.RequestID != "" {
+		method, _ := grpc.Method(ctx)
+		c.RequestDigest = digest(method, r, "request_id", "validate_only")
+	}
+	return c
+}
+
+// store is there: the interceptor has seen to it.
+func (s *Server) store() *store.Store { return s.parts.Load().store }
+
+// caller tells who is calling.
+func (s *Server) caller(ctx context.Context) (identity.ID, error) {
+	id, err := s.Identify(ctx)
+	if err != nil {
+		return id, status.Error(codes.Unauthenticated, err.Error())
+	}
+	return id, nil
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,9 +15,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	"muster/bbs/internal/hub"
+	"muster/bbs/internal/refusal"
 	"muster/bbs/internal/store"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -33,11 +36,14 @@ func TestStatusOfErrors(t *testing.T) {
 		{nil, codes.OK},
 		{store.ErrUnavailable, codes.Unavailable},
 		{store.ErrClosed, codes.Unavailable},
+		{store.ErrFenced, codes.FailedPrecondition},
+		{&store.Unreadable{Table: "tasks", Err: errors.New("x")}, codes.DataLoss},
 		{hub.ErrClosed, codes.Unavailable},
 		{hub.ErrPruned, codes.OutOfRange},
 		{hub.ErrFuture, codes.InvalidArgument},
 		{hub.ErrSlow, codes.ResourceExhausted},
 		{&lrp.Refusal{Why: lrp.Exists}, codes.AlreadyExists},
+		{&task.Refusal{Why: task.NotFound}, codes.NotFound},
 		{missing("domain", "name it"), codes.InvalidArgument},
 		{context.DeadlineExceeded, codes.Unavailable}, // ours: the caller still waits
 		{context.Canceled, codes.Unavailable},
@@ -48,8 +54,12 @@ func TestStatusOfErrors(t *testing.T) {
 		if err != nil && status.Code(err) == codes.Unknown {
 			err = fmt.Errorf("while at it: %w", err)
 		}
-		if got := status.Code(s.status(t.Context(), "m", err)); got != tc.want {
+		got := s.status(t.Context(), "m", err)
+		if status.Code(got) != tc.want {
 			t.Errorf("%v becomes %v, want %v", tc.err, got, tc.want)
+		}
+		if _, says := refusal.RetryDelay(got); says != (tc.want == codes.Unavailable || tc.want == codes.ResourceExhausted) {
+			t.Errorf("%v: says when to try again: %v", tc.err, says)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
@@ -76,7 +86,7 @@ func TestMessagesOfAWatch(t *testing.T) {
 	} {
 		var records []*store.Record
 		for i := range tc.count {
-			records = append(records, &store.Record{Revision: uint64(10 + i), Size: tc.size, Message: &bbsv1.Event{}})
+			records = append(records, &store.Record{Revision: uint64(10 + i), Size: tc.size, Wire: &bbsv1.Event{}})
 		}
 		const upTo = 2000
 		var got []int
@@ -114,8 +124,8 @@ func TestHeartbeatBounds(t *testing.T) {
 
 func TestTraceIDIsBounded(t *testing.T) {
 	t.Parallel()
-	long := make([]byte, maxTraceBytes+1)
-	for given, want := range map[string]int{"": 0, "abc": 3, string(long): maxTraceBytes} {
+	long := strings.Repeat("x", maxTraceBytes+1)
+	for given, want := range map[string]int{"": 0, "abc": 3, long: maxTraceBytes, "a\x00\xffb": 2} {
 		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs(traceKey, given))
 		if got := traceID(ctx); len(got) != want {
 			t.Errorf("a request id of %d bytes became one of %d, want %d", len(given), len(got), want)

@@ -21,7 +21,7 @@ type batch struct {
 	requests []*request
 	id       int64 // names the transaction in the log
 
-	answers []error  // of the newest attempt
+	answers []error  // of the newest attempt, to the first of the requests
 	records []Record // what it committed
 	lookup  bool     // it committed something, but its revisions are not known
 	// base is where the log stood before the newest attempt.
@@ -32,40 +32,50 @@ type batch struct {
 	since   uint64
 }
 
-// commit makes one transaction of some calls and answers them.
+// commit makes transactions of some calls, in their order, and answers them: one, unless they change
+// too much for that.
 func (s *Store) commit(ctx context.Context, requests []*request) {
-	b := &batch{s: s, requests: requests, id: rand.Int64()}
-	b.dropAbandoned()
-	if len(b.requests) == 0 {
-		return
+	for len(requests) > 0 {
+		b := &batch{s: s, requests: requests, id: rand.Int64()}
+		b.dropAbandoned()
+		if len(b.requests) == 0 {
+			return
+		}
+		taken := b.commit(ctx)
+		requests = b.requests[taken:]
 	}
+}
+
+// commit makes a transaction of the first calls of a batch, answers them, and returns how many.
+func (b *batch) commit(ctx context.Context) int {
 	start := time.Now()
 	err := b.run(ctx)
 	if isRejected(err) && !b.unknown {
 		if len(b.requests) > 1 {
 			// One of them cannot be stored: each on its own, so that only that one fails.
 			for _, r := range b.requests {
-				s.commit(ctx, []*request{r})
+				b.s.commit(ctx, []*request{r})
 			}
-			return
+			return len(b.requests)
 		}
 		err = invalid(err)
 	}
 	if err != nil {
 		var inv *lrp.Invalid
 		if !errors.As(err, &inv) {
-			s.Log.Error("batch not committed", "error", err, "calls", len(b.requests), "outcome_unknown", b.unknown)
+			b.s.Log.Error("batch not committed", "error", err, "calls", len(b.requests), "outcome_unknown", b.unknown)
 		}
 		b.answerAll(err)
-		return
+		return len(b.requests)
 	}
 	if len(b.records) > 0 || b.lookup {
-		s.Published(b.records)
+		b.s.Published(b.records)
 	}
-	for i, r := range b.requests {
-		r.answer <- b.answers[i]
+	for i, err := range b.answers {
+		b.requests[i].reply(err)
 	}
-	s.Committed(Commit{Calls: len(b.requests), Events: len(b.records), Took: time.Since(start)})
+	b.s.Committed(Commit{Calls: len(b.answers), Events: len(b.records), Took: time.Since(start)})
+	return len(b.answers)
 }
 
 // dropAbandoned answers calls whose callers no longer wait. They had no effect.
@@ -73,7 +83,7 @@ func (b *batch) dropAbandoned() {
 	kept := b.requests[:0:0]
 	for _, r := range b.requests {
 		if err := r.ctx.Err(); err != nil {
-			r.answer <- err
+			r.reply(err)
 			continue
 		}
 		kept = append(kept, r)
@@ -88,7 +98,7 @@ func (b *batch) abandoned() bool {
 
 func (b *batch) answerAll(err error) {
 	for _, r := range b.requests {
-		r.answer <- err
+		r.reply(err)
 	}
 }
 
@@ -100,6 +110,10 @@ func (b *batch) run(ctx context.Context) error {
 		switch {
 		case err == nil, isRejected(err):
 			return err
+		case errors.Is(err, errForgotten):
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		case errors.Is(err, errOutdated):
+			continue // what made it fail is known now
 		case !isRetryable(err):
 			return err
 		case try == attempts, b.abandoned():
@@ -114,20 +128,23 @@ func (b *batch) run(ctx context.Context) error {
 
 // attempt is the transaction: read, decide, write.
 func (b *batch) attempt(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, batchTime)
+	reading, cancel := context.WithTimeout(ctx, batchTime)
 	defer cancel()
-	conn, err := b.s.Pools.Write.Acquire(ctx)
+	conn, err := b.s.Pools.Write.Acquire(reading)
 	if err != nil {
 		return err
 	}
 	defer conn.Release() // a connection that is still in a transaction is thrown away
-	w, done, err := b.read(ctx, conn)
+	w, earlier, err := b.read(reading, conn)
 	if err != nil {
 		return fmt.Errorf("read for a batch: %w", err)
 	}
-	if done {
+	switch earlier {
+	case committed:
 		b.lookup = true // and the answers are those of that attempt
-		return b.s.rollback(ctx, conn)
+		return b.s.rollback(reading, conn)
+	case forgotten:
+		return fmt.Errorf("%w: %w", errForgotten, b.s.rollback(reading, conn))
 	}
 	b.unknown = false
 	b.decide(w)
@@ -137,9 +154,15 @@ func (b *batch) attempt(ctx context.Context) error {
 	}
 	if writes.empty() {
 		b.records = nil
-		return b.s.rollback(ctx, conn)
+		return b.s.rollback(reading, conn)
 	}
-	return b.write(ctx, conn, writes)
+	writing, cancel := context.WithTimeout(ctx, batchTime*time.Duration(1+len(writes.records)/changeLimit))
+	defer cancel()
+	if err := b.write(writing, conn, writes); err != nil {
+		return err
+	}
+	b.s.fences.recorded(w.fences)
+	return nil
 }
 
 func (s *Store) rollback(ctx context.Context, conn *pgxpool.Conn) error {
@@ -147,34 +170,71 @@ func (s *Store) rollback(ctx context.Context, conn *pgxpool.Conn) error {
 	return err
 }
 
-// read locks and reads what the batch is about, in one round trip. It reports true when an earlier
-// attempt turns out to have committed.
-func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, committed bool, err error) {
+// earlier says what became of an attempt whose commit was interrupted.
+type earlier int
+
+const (
+	absent    earlier = iota // it did not commit, or there was none
+	committed                // it did
+	forgotten                // the log has been pruned since, so nobody knows
+)
+
+// errForgotten says that nobody knows whether an interrupted commit took place.
+var errForgotten = errors.New("an interrupted commit cannot be found out about: the log was pruned meanwhile")
+
+// read locks and reads what the batch is about, in one round trip. It tells what became of an earlier
+// attempt.
+func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, was earlier, err error) {
 	subj := newSubjects()
 	for _, r := range b.requests {
-		r.op.needs(&subj)
+		r.needs(&subj)
 	}
 	w = newWorld(b.s.now())
+	w.batch = b.id
 	var pb pgx.Batch
 	sql := b.s.sql
 	pb.Queue(sql["begin_batch"])
-	pb.Queue(sql["lock_subjects"], subj.lockKeys())
+	if len(subj.leases) == 0 {
+		pb.Queue(sql["lock_subjects"], subj.lockKeys())
+	} else {
+		keys, shared := b.s.fences.locks(subj, b.requests, w)
+		pb.Queue(sql["lock_fenced"], keys, shared)
+	}
 	if b.unknown {
-		pb.Queue(sql["batch_committed"], int64(b.since), b.id).QueryRow(func(r pgx.Row) error { return r.Scan(&committed) })
+		pb.Queue(sql["batch_committed"], int64(b.since), b.id).QueryRow(func(r pgx.Row) error {
+			var found, whole bool
+			err := r.Scan(&found, &whole)
+			switch {
+			case found:
+				was = committed
+			case !whole:
+				was = forgotten
+			}
+			return err
+		})
 	}
-	pb.Queue(sql["newest_revision"]).QueryRow(func(r pgx.Row) error { return r.Scan(&b.base) })
+	b.s.queueBase(&pb, &b.base)
 	b.s.queueReads(&pb, subj, w)
+	b.s.queueOtherReads(&pb, subj, w)
 	if err := conn.SendBatch(ctx, &pb).Close(); err != nil {
-		return nil, false, err
+		return nil, absent, err
 	}
-	return w, committed, nil
+	return w, was, b.s.fences.outdated(w)
 }
 
-// decide runs the calls over the world, in their order.
+// decide runs the calls over the world, in their order, until they change too much for one
+// transaction.
 func (b *batch) decide(w *world) {
-	b.answers = make([]error, len(b.requests))
-	for i, r := range b.requests {
-		b.answers[i] = r.op.decide(w, r.call)
+	b.answers = make([]error, 0, len(b.requests))
+	for _, r := range b.requests {
+		err := w.unreadable(r)
+		if err == nil {
+			err = r.decide(w)
+		}
+		b.answers = append(b.answers, err)
+		if len(w.events) >= changeLimit {
+			return
+		}
 	}
 }
 
@@ -211,7 +271,7 @@ func (b *batch) write(ctx context.Context, conn *pgxpool.Conn, p *plan) error {
 func isRejected(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
-		return false
+		return isUnstorable(err)
 	}
 	switch pg.Code[:2] {
 	case "22", "23", "54": // data exception, integrity constraint, program limit
@@ -223,8 +283,9 @@ func isRejected(err error) bool {
 // isRetryable tells whether the same transaction may succeed a moment later.
 func isRetryable(err error) bool {
 	var pg *pgconn.PgError
+	var row *Unreadable
 	if !errors.As(err, &pg) {
-		return true // the connection, or none to be had
+		return !errors.As(err, &row) // the connection, or none to be had
 	}
 	switch pg.Code[:2] {
 	case "40", // serialization failure, deadlock
@@ -251,7 +312,9 @@ func outcomeUnknown(err error) bool {
 // invalid is the answer to a call whose values cannot be stored.
 func invalid(err error) error {
 	var pg *pgconn.PgError
-	errors.As(err, &pg)
+	if !errors.As(err, &pg) {
+		return notStorable("", err.Error())
+	}
 	field := pg.ColumnName
 	if field == "" {
 		field = pg.ConstraintName

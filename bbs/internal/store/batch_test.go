@@ -22,14 +22,14 @@ func TestAbandonedCall(t *testing.T) {
 	s := fresh(t)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	left := &request{ctx: gone, op: &desireOp{desired: app("left", 1), epoch: newEpoch}, answer: make(chan error, 1)}
-	stays := &request{ctx: t.Context(), op: &desireOp{desired: app("stays", 1), epoch: newEpoch}, answer: make(chan error, 1)}
+	left := &request{ctx: gone, call: &Call{}, op: &desireOp{desired: app("left", 1), epoch: newEpoch}, answer: make(chan error, 1)}
+	stays := &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: app("stays", 1), epoch: newEpoch}, answer: make(chan error, 1)}
 	s.commit(t.Context(), []*request{left, stays})
 	if err := <-left.answer; !errors.Is(err, context.Canceled) {
 		t.Errorf("the answer to nobody is %v, want %v", err, context.Canceled)
 	}
 	must(t, <-stays.answer)
-	list, _, err := s.Scheduling(t.Context(), DesiredFilter{})
+	list, _, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
 	if err != nil || len(list) != 1 || list[0].Process != "stays" {
 		t.Errorf("stored are %v (%v), want the one that somebody waited for", list, err)
 	}
@@ -43,7 +43,7 @@ func TestNothingIsTriedForNobody(t *testing.T) {
 	must(t, err)
 	defer pools.Close()
 	var log strings.Builder
-	s, err := New(Options{Pools: pools, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	s, err := New(Options{Pools: pools, Sealer: sealer(t, "k"), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	must(t, err)
 	must(t, c.Stop(t.Context()))
 	ctx, leave := context.WithCancel(t.Context())
@@ -68,7 +68,7 @@ func TestStoppedStore(t *testing.T) {
 	pools, err := OpenPools(t.Context(), url, 4)
 	must(t, err)
 	defer pools.Close()
-	s, err := New(Options{Pools: pools, Log: quiet()})
+	s, err := New(Options{Pools: pools, Sealer: sealer(t, "k"), Log: quiet()})
 	must(t, err)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -104,7 +104,7 @@ func TestStoppedStore(t *testing.T) {
 	for _, n := range stored {
 		acknowledged += n
 	}
-	list, _, err := s.Scheduling(t.Context(), DesiredFilter{})
+	list, _, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
 	if err != nil || len(list) != acknowledged {
 		t.Errorf("%d processes are stored (%v), %d were acknowledged", len(list), err, acknowledged)
 	}
@@ -153,10 +153,10 @@ func TestListShowsItsRevision(t *testing.T) {
 			running = false
 		default:
 		}
-		list, revision, err := s.Scheduling(t.Context(), DesiredFilter{})
+		list, at, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
 		must(t, err)
-		if uint64(len(list)) != revision {
-			t.Fatalf("a list of %d processes says that it shows revision %d", len(list), revision)
+		if uint64(len(list)) != at.Revision {
+			t.Fatalf("a list of %d processes says that it shows revision %d", len(list), at.Revision)
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestReplacedInOneBatch(t *testing.T) {
 	for _, o := range []op{
 		&desireOp{desired: app("p", 1), epoch: newEpoch}, &deleteOp{process: "p", epoch: newEpoch}, &desireOp{desired: app("p", 2), epoch: newEpoch},
 	} {
-		requests = append(requests, &request{ctx: t.Context(), op: o, answer: make(chan error, 1)})
+		requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 	}
 	s.commit(t.Context(), requests[:1])
 	s.commit(t.Context(), requests[1:])

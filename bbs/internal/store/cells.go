@@ -18,8 +18,12 @@ func (s *Store) Heartbeat(ctx context.Context, p cells.Presence, ttl time.Durati
 	return s.do(ctx, &heartbeatOp{presence: p, ttl: ttl}, c)
 }
 
-// expire drops cells that are still silent, and returns those that were.
-func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (dropped []lrp.CellID, err error) {
+// forgetCellsAfter is how long the tombstone of a lost cell is kept at least. It stays for as long as
+// a record names the cell.
+const forgetCellsAfter = time.Hour
+
+// expire declares cells lost that are still silent, and returns those that were.
+func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (lost []lrp.CellID, err error) {
 	ops := make([]op, len(silent))
 	for i, id := range silent {
 		ops[i] = &expireOp{cell: id}
@@ -27,19 +31,19 @@ func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (dropped []lrp.
 	for i, answer := range s.doAll(ctx, ops, Call{}) {
 		switch {
 		case answer != nil: // and the call may still be in the hands of a writer
-			err = fmt.Errorf("drop silent cell %s: %w", silent[i], answer)
-		case ops[i].(*expireOp).dropped:
-			dropped = append(dropped, silent[i])
+			err = fmt.Errorf("lose silent cell %s: %w", silent[i], answer)
+		case ops[i].(*expireOp).lost:
+			lost = append(lost, silent[i])
 		}
 	}
-	return dropped, err
+	return lost, err
 }
 
-// Sweep drops cells that have been silent for longer than their time to live, and forgets domains
-// that are stale. heard is for how long this replica has been able to store heartbeats: a cell
+// Sweep declares cells lost that have been silent for longer than their time to live, and forgets
+// domains that are stale and cells that were lost long ago. heard is for how long this replica has been able to store heartbeats: a cell
 // whose time to live is longer than that is given the benefit of the doubt, so that an outage of the
 // database is not mistaken for one of the cells.
-func (s *Store) Sweep(ctx context.Context, heard time.Duration) (dropped []lrp.CellID, err error) {
+func (s *Store) Sweep(ctx context.Context, heard time.Duration) (lost []lrp.CellID, err error) {
 	rows, err := s.Pools.Read.Query(ctx, s.sql["overdue_cells"], heard.Milliseconds())
 	if err != nil {
 		return nil, unavailable("look for silent cells", err)
@@ -48,11 +52,14 @@ func (s *Store) Sweep(ctx context.Context, heard time.Duration) (dropped []lrp.C
 	if err != nil {
 		return nil, unavailable("look for silent cells", err)
 	}
-	if dropped, err = s.expire(ctx, silent); err != nil {
-		return dropped, err
+	if lost, err = s.expire(ctx, silent); err != nil {
+		return lost, err
 	}
-	_, err = s.Pools.Read.Exec(ctx, s.sql["delete_stale_domains"])
-	return dropped, unavailable("forget stale domains", err)
+	if _, err = s.Pools.Read.Exec(ctx, s.sql["delete_stale_domains"]); err != nil {
+		return lost, unavailable("forget stale domains", err)
+	}
+	_, err = s.Pools.Read.Exec(ctx, s.sql["forget_cells"], forgetCellsAfter.Milliseconds())
+	return lost, unavailable("forget cells that were lost long ago", err)
 }
 
 // heartbeatOp is a sign of life of a cell.
@@ -77,18 +84,19 @@ func (o *heartbeatOp) decide(w *world, c Call) error {
 	return nil
 }
 
-// expireOp drops a cell that has been silent for too long, unless it has been heard of meanwhile.
+// expireOp declares a cell lost that has been silent for too long, unless it has been heard of
+// meanwhile.
 type expireOp struct {
-	cell    lrp.CellID
-	dropped bool // of the newest decision
+	cell lrp.CellID
+	lost bool // of the newest decision
 }
 
 func (o *expireOp) needs(s *subjects) { s.cells[o.cell] = true }
 
 func (o *expireOp) decide(w *world, c Call) error {
 	cur := w.cell(o.cell)
-	o.dropped = cur.after != nil && cur.overdue && !cur.touched
-	if !o.dropped {
+	o.lost = cur.after != nil && cur.overdue && !cur.touched
+	if !o.lost {
 		return nil
 	}
 	before := cur.after

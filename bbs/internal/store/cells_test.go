@@ -90,7 +90,7 @@ func TestHeartbeatMeetsExpiry(t *testing.T) {
 			silence(t, s)
 			var requests []*request
 			for _, o := range order {
-				requests = append(requests, &request{ctx: t.Context(), op: o, answer: make(chan error, 1)})
+				requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 			}
 			s.commit(t.Context(), requests)
 			for _, r := range requests {

@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,6 +11,7 @@ import (
 	"muster/bbs/event"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -20,12 +21,18 @@ type Record struct {
 	Revision uint64
 	// What it is about; empty where it does not apply.
 	Process    lrp.ProcessGUID
+	Task       task.GUID
 	Domain     lrp.Domain
 	CellBefore lrp.CellID // the cell that had the instance
 	CellAfter  lrp.CellID // the cell that has it now
-	// Message is the change as it goes over the wire, and Size about how many bytes it is.
+	// Message is the change as it goes over the wire, and Size about how many bytes it is. Wire is the
+	// same, of use only for sending: the change lies in it encoded, so that any number of watches can be
+	// sent it for the price of copying bytes.
 	Message *bbsv1.Event
+	Wire    *bbsv1.Event
 	Size    int
+
+	plain []byte // the encoded change
 }
 
 // newRecord makes the entry of a change that has no revision yet.
@@ -52,21 +59,43 @@ func newRecord(ev event.Event) Record {
 		}
 	case ev.Crash != nil:
 		r.Process, r.Domain, r.CellBefore = ev.Crash.Key.Process, ev.Crash.Key.Domain, ev.Crash.By.Cell
+	case ev.Task != nil:
+		for _, t := range []*task.Task{ev.Task.Before, ev.Task.After} {
+			if t != nil {
+				r.Task, r.Domain = t.GUID, t.Domain
+			}
+		}
+		r.CellBefore, r.CellAfter = cellsOf(ev.Task)
 	}
 	return r
+}
+
+// taskOf returns the task that a change is about, if it is about one.
+func taskOf(m *bbsv1.Event) task.GUID {
+	c := m.GetTask()
+	if c.GetAfter() != nil {
+		return task.GUID(c.After.TaskGuid)
+	}
+	return task.GUID(c.GetBefore().GetTaskGuid())
 }
 
 // stamp gives the entry its place in the log.
 func (r *Record) stamp(revision uint64) {
 	r.Revision, r.Message.Revision = revision, revision
+	r.Wire = &bbsv1.Event{Revision: revision, CommittedAt: r.Message.CommittedAt, TraceId: r.Message.TraceId}
+	r.Wire.ProtoReflect().SetUnknown(r.plain) // fields in any order are the same message
 }
 
-// payload is what the column of that name keeps: the message without what has columns of its own.
-func (r *Record) payload() ([]byte, error) {
+// payload is what the column of that name keeps of an entry of a transaction: the message without
+// what has columns of its own.
+func (s *Store) payload(r *Record, batch int64, trace string) ([]byte, error) {
 	m := bbsv1.Event{Change: r.Message.Change}
-	payload, err := proto.Marshal(&m)
-	r.Size = len(payload)
-	return payload, err
+	plain, err := proto.Marshal(&m)
+	if err != nil {
+		return nil, &unstorable{err}
+	}
+	r.plain, r.Size = plain, len(plain)
+	return s.sealBytes(plain, payloadColumn.row(eventKey(batch, trace, r))), nil
 }
 
 // Events returns up to limit entries of the log after a revision, in order, and where the log ends.
@@ -78,22 +107,27 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []
 		return nil, 0, unavailable("read the log", err)
 	}
 	var trace, process, domain, cellBefore, cellAfter *string
-	var revision *int64
+	var revision, batch *int64
 	var at *time.Time
 	var payload []byte
-	_, err = pgx.ForEachRow(rows, []any{&newest, &revision, &at, &trace, &process, &domain, &cellBefore, &cellAfter, &payload}, func() error {
-		if revision == nil {
+	unreadable := false // the log ends before such an entry: whoever needs it must list again, as if it had been pruned
+	_, err = pgx.ForEachRow(rows, []any{&newest, &revision, &at, &batch, &trace, &process, &domain, &cellBefore, &cellAfter, &payload}, func() error {
+		if revision == nil || unreadable {
 			return nil
 		}
 		r := Record{
 			Process: lrp.ProcessGUID(*process), Domain: lrp.Domain(*domain),
-			CellBefore: lrp.CellID(*cellBefore), CellAfter: lrp.CellID(*cellAfter), Message: &bbsv1.Event{}, Size: len(payload),
+			CellBefore: lrp.CellID(*cellBefore), CellAfter: lrp.CellID(*cellAfter),
 		}
-		if err := proto.Unmarshal(payload, r.Message); err != nil {
-			return fmt.Errorf("event %d: %w", *revision, err)
+		var err error
+		if r.Message, r.plain, err = s.openPayload(payload, eventKey(*batch, *trace, &r)); err != nil {
+			s.met(&Unreadable{Table: "events", Row: strconv.FormatInt(*revision, 10), Column: "payload", Err: err})
+			unreadable = true
+			return nil
 		}
-		r.stamp(uint64(*revision))
+		r.Task, r.Size = taskOf(r.Message), len(r.plain)
 		r.Message.CommittedAt, r.Message.TraceId = at.UnixNano(), *trace
+		r.stamp(uint64(*revision))
 		records = append(records, r)
 		return nil
 	})
@@ -111,7 +145,7 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []
 const prunePortion = 20000
 
 // Prune cuts the log: what is older than age, and what exceeds count entries. It returns how many
-// entries went.
+// entries went. It forgets old request ids, too.
 func (s *Store) Prune(ctx context.Context, age time.Duration, count int64) (int64, error) {
 	var total int64
 	for {
@@ -121,7 +155,7 @@ func (s *Store) Prune(ctx context.Context, age time.Duration, count int64) (int6
 		}
 		total += tag.RowsAffected()
 		if tag.RowsAffected() < prunePortion {
-			return total, nil
+			return total, s.pruneRequests(ctx)
 		}
 	}
 }

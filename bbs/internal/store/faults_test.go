@@ -27,7 +27,7 @@ func TestPoisonedCallFailsAlone(t *testing.T) {
 		if i == 4 {
 			d.Annotation = "a\x00b" // no text of PostgreSQL can hold that
 		}
-		requests[i] = &request{ctx: t.Context(), op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
+		requests[i] = &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
 	}
 	s.commit(t.Context(), requests) // one batch, for certain
 	for i, r := range requests {
@@ -37,7 +37,7 @@ func TestPoisonedCallFailsAlone(t *testing.T) {
 			t.Errorf("call %d: %v", i, err)
 		}
 	}
-	list, _, err := s.Scheduling(t.Context(), DesiredFilter{})
+	list, _, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
 	if err != nil || len(list) != len(requests)-1 {
 		t.Errorf("%d processes are stored (%v), want all but the poisoned one", len(list), err)
 	}
@@ -174,6 +174,13 @@ func spoil(t *rapid.T, a *lrp.Actual) {
 	}).Draw(t, "flaw")()
 }
 
+// hidesAddress tells whether a record has no address where one can be reached otherwise: what is sealed
+// shows only whether it is there.
+func hidesAddress(a *lrp.Actual) bool {
+	n := a.NetInfo
+	return a.State == lrp.Running && n.Address == "" && (n.InstanceAddress+n.InstanceIPv6Address != "" || n.Preferred != 0 || n.Ports != nil)
+}
+
 // The schema accepts exactly the groups that Group.Check accepts.
 func TestConstraintPair(t *testing.T) {
 	t.Parallel()
@@ -189,9 +196,12 @@ func TestConstraintPair(t *testing.T) {
 		for range rapid.SampledFrom([]int{0, 1, 1, 1, 2}).Draw(rt, "flaws") {
 			spoil(rt, rapid.SampledFrom(there).Draw(rt, "victim"))
 		}
+		if slices.ContainsFunc(there, hidesAddress) {
+			return
+		}
 		c := make(columns, actualColumns)
 		for _, a := range there {
-			actualRow(c, a)
+			must(t, s.actualRow(c, a))
 		}
 		err := pgx.BeginFunc(ctx, s.Pools.Read, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {

@@ -97,6 +97,44 @@ func TestInterruptedCommit(t *testing.T) {
 	}
 }
 
+// secondLook is a call that acts before its batch is tried for the second time.
+type secondLook struct {
+	op
+	looks int
+	act   func()
+}
+
+func (o *secondLook) needs(s *subjects) {
+	if o.looks++; o.looks == 2 {
+		o.act()
+	}
+	o.op.needs(s)
+}
+
+// The log is pruned before it can be asked what became of an interrupted commit. Then nobody knows, the
+// caller is told so, and the call is not made again.
+func TestInterruptedCommitIsForgotten(t *testing.T) {
+	t.Parallel()
+	var next atomic.Int32
+	url := pgtest.Database(t, Migrate)
+	other := open(t, url, Options{})
+	s := openWith(t, url, &next, Options{})
+	must(t, s.Desire(t.Context(), app("first", 1), Call{}))
+	prune := &secondLook{op: &desireOp{desired: app("p", 1), epoch: newEpoch}, act: func() {
+		must(t, other.Desire(t.Context(), app("q", 1), Call{}))
+		_, err := other.Prune(t.Context(), 0, 1)
+		must(t, err)
+	}}
+	o := &hookedOp{op: prune, decided: func() { next.Store(loseAnswer) }}
+	if err := s.do(t.Context(), o, Call{}); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errForgotten) {
+		t.Errorf("the caller was told %v, want %v and why", err, ErrUnavailable)
+	}
+	wantRevision(t, s, "two for each process", 6)
+	if got := tables(t, s); len(got.Desired) != 3 {
+		t.Errorf("%d processes are stored, want 3", len(got.Desired))
+	}
+}
+
 // openWith is open with one connection for writing, which breaks when told to.
 func openWith(t *testing.T, url string, next *atomic.Int32, o Options) *Store {
 	t.Helper()

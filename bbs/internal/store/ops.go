@@ -3,7 +3,6 @@ package store
 import (
 	"reflect"
 
-	"muster/bbs/event"
 	"muster/bbs/lrp"
 )
 
@@ -37,13 +36,10 @@ func (o *desireOp) decide(w *world, c Call) error {
 	d := o.desired
 	d.Tag = lrp.ModificationTag{Epoch: o.epoch()}
 	d.RunInfo.CreatedAt = w.now
-	info := d.SchedulingInfo()
 	dr := w.draft()
-	dr.events = append(dr.events, event.Event{Desired: &event.DesiredChange{After: &info}})
-	if err := dr.resize(d.Process, d.Domain, d.Instances, o.epoch); err != nil {
+	if err := dr.change(nil, &d, o.epoch); err != nil {
 		return err
 	}
-	cur.after = &d
 	dr.keep(c)
 	return nil
 }
@@ -73,15 +69,10 @@ func (o *updateOp) decide(w *world, c Call) error {
 		return nil
 	}
 	after.Tag = before.Tag.Next()
-	infoBefore, infoAfter := before.SchedulingInfo(), after.SchedulingInfo()
 	dr := w.draft()
-	dr.events = append(dr.events, event.Event{Desired: &event.DesiredChange{Before: &infoBefore, After: &infoAfter}})
-	if after.Instances != before.Instances {
-		if err := dr.resize(o.process, after.Domain, after.Instances, o.epoch); err != nil {
-			return err
-		}
+	if err := dr.change(&before, &after, o.epoch); err != nil {
+		return err
 	}
-	cur.after = &after
 	dr.keep(c)
 	return nil
 }
@@ -99,25 +90,30 @@ func (o *deleteOp) decide(w *world, c Call) error {
 	if cur.after == nil {
 		return &lrp.Refusal{Slot: lrp.Slot{Process: o.process}, Event: eventDelete, Why: lrp.NotFound}
 	}
-	info := cur.after.SchedulingInfo()
 	dr := w.draft()
-	dr.events = append(dr.events, event.Event{Desired: &event.DesiredChange{Before: &info}})
-	if err := dr.resize(o.process, cur.after.Domain, 0, o.epoch); err != nil {
+	if err := dr.change(cur.after, nil, o.epoch); err != nil {
 		return err
 	}
-	cur.after = nil
 	dr.keep(c)
 	return nil
 }
 
 // eventOp is something that happened to a slot.
-type eventOp struct{ ev lrp.Event }
+type eventOp struct {
+	ev   lrp.Event
+	keep bool // of the newest decision
+}
 
-func (o *eventOp) needs(s *subjects) { s.slots[o.ev.Key.Slot] = true }
+func (o *eventOp) needs(s *subjects) {
+	s.slots[o.ev.Key.Slot] = true
+	if needsWholeProcess(o.ev.Name) {
+		add(&s.counted, o.ev.Key.Process)
+	}
+}
 
-func (o *eventOp) decide(w *world, c Call) error {
+func (o *eventOp) decide(w *world, c Call) (err error) {
 	dr := w.draft()
-	if err := dr.apply(o.ev); err != nil {
+	if o.keep, err = dr.apply(o.ev); err != nil {
 		return err
 	}
 	dr.keep(c)

@@ -21,7 +21,7 @@ import (
 func (s *Store) queueReads(pb *pgx.Batch, subj subjects, w *world) {
 	full := slices.Sorted(maps.Keys(subj.full))
 	if len(full) > 0 {
-		pb.Queue(s.sql["read_desired"], full).Query(func(rows pgx.Rows) error { return w.readDesired(rows) })
+		pb.Queue(s.sql["read_desired"], full).Query(func(rows pgx.Rows) error { return s.readDesired(w, rows) })
 	}
 	var processes []lrp.ProcessGUID // of single slots
 	var indices []int32
@@ -36,45 +36,38 @@ func (s *Store) queueReads(pb *pgx.Batch, subj subjects, w *world) {
 		pb.Queue(s.sql["read_wanted"], slices.Sorted(maps.Keys(singles))).Query(func(rows pgx.Rows) error { return w.readWanted(rows) })
 	}
 	if len(full)+len(singles) > 0 {
-		pb.Queue(s.sql["read_actuals"], full, processes, indices).Query(func(rows pgx.Rows) error { return w.readActuals(rows) })
+		pb.Queue(s.sql["read_actuals"], full, processes, indices).Query(func(rows pgx.Rows) error { return s.readActuals(w, rows) })
 	}
 	if len(subj.cells) > 0 {
 		pb.Queue(s.sql["read_cells"], slices.Sorted(maps.Keys(subj.cells))).Query(func(rows pgx.Rows) error { return w.readCells(rows) })
 	}
 }
 
-func (w *world) readDesired(rows pgx.Rows) error {
-	all, err := pgx.CollectRows(rows, scanDesired)
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
-		d, err := r.whole()
-		if err != nil {
-			return err
-		}
-		w.desired[d.Process] = &desiredState{before: &d, after: &d}
-		w.wanted[d.Process] = wanted{d.Domain, d.Instances}
-	}
-	return nil
+// readDesired and readActuals note what cannot be read, and go on: calls about other records do not
+// suffer for it.
+func (s *Store) readDesired(w *world, rows pgx.Rows) error {
+	return eachRow(s, rows, s.scanWhole,
+		func(d lrp.Desired) {
+			w.desired[d.Process] = &desiredState{before: &d, after: &d}
+			w.wanted[d.Process] = wanted{d.Domain, d.Instances, d.Strategy}
+		},
+		func(d lrp.Desired, u *Unreadable) { w.block().processes[d.Process] = u })
 }
 
 func (w *world) readWanted(rows pgx.Rows) error {
 	var p lrp.ProcessGUID
 	var want wanted
-	_, err := pgx.ForEachRow(rows, []any{&p, &want.domain, &want.instances}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&p, &want.domain, &want.instances, &want.strategy}, func() error {
 		w.wanted[p] = want
 		return nil
 	})
 	return err
 }
 
-func (w *world) readActuals(rows pgx.Rows) error {
-	all, err := pgx.CollectRows(rows, scanActual)
-	for _, a := range all {
-		w.place(a)
-	}
-	return err
+func (s *Store) readActuals(w *world, rows pgx.Rows) error {
+	return eachRow(s, rows, s.scanActual, w.place, func(a lrp.Actual, u *Unreadable) {
+		w.block().processes[a.Process], w.block().slots[a.Slot] = u, u
+	})
 }
 
 func (w *world) readCells(rows pgx.Rows) error {
@@ -100,10 +93,11 @@ type plan struct {
 	insertActuals, updateActuals columns
 	deleteActuals                columns
 	upsertCells, touchCells      columns
-	deleteCells                  []string
+	lostCells                    []string
 	at                           time.Time
 	events                       columns
 	records                      []Record
+	others
 }
 
 // plan compares what was with what has become.
@@ -113,16 +107,23 @@ func (s *Store) plan(w *world) (*plan, error) {
 		insertActuals: make(columns, actualColumns), updateActuals: make(columns, actualColumns), deleteActuals: make(columns, 3),
 		upsertCells: make(columns, 3), touchCells: make(columns, 2), events: make(columns, 6), at: w.now,
 	}
-	if err := p.planDesired(w); err != nil {
+	if err := s.planDesired(p, w); err != nil {
 		return nil, err
 	}
-	p.planActuals(w)
+	if err := s.planActuals(p, w); err != nil {
+		return nil, err
+	}
 	if err := p.planCells(w); err != nil {
 		return nil, err
 	}
+	if err := s.planTasks(p, w); err != nil {
+		return nil, err
+	}
+	p.planRequests(w)
+	p.planFences(w)
 	for _, ev := range w.events {
 		r := newRecord(ev)
-		payload, err := r.payload()
+		payload, err := s.payload(&r, w.batch, ev.TraceID)
 		if err != nil {
 			return nil, fmt.Errorf("encode an event: %w", err)
 		}
@@ -132,63 +133,68 @@ func (s *Store) plan(w *world) (*plan, error) {
 	return p, nil
 }
 
-func (p *plan) planDesired(w *world) error {
+func (s *Store) planDesired(p *plan, w *world) error {
 	for _, process := range slices.Sorted(maps.Keys(w.desired)) {
 		d := w.desired[process]
-		switch {
-		case d.before == d.after:
-		case d.after == nil:
-			p.deleteDesired = append(p.deleteDesired, string(process))
-		case d.before == nil:
-			recipe, err := encodeRecipe(d.after.RunInfo)
-			if err != nil {
-				return fmt.Errorf("encode the recipe of process %s: %w", process, err)
-			}
-			insertDesired(p.insertDesired, *d.after, recipe)
-		case d.before.Tag.Epoch != d.after.Tag.Epoch: // removed and desired again in one batch
-			recipe, err := encodeRecipe(d.after.RunInfo)
-			if err != nil {
-				return fmt.Errorf("encode the recipe of process %s: %w", process, err)
-			}
-			p.deleteDesired = append(p.deleteDesired, string(process))
-			insertDesired(p.insertDesired, *d.after, recipe)
-		default:
-			var recipe []byte
-			if !reflect.DeepEqual(d.before.RunInfo, d.after.RunInfo) {
-				var err error
-				if recipe, err = encodeRecipe(d.after.RunInfo); err != nil {
-					return fmt.Errorf("encode the recipe of process %s: %w", process, err)
-				}
-			}
-			updateDesired(p.updateDesired, *d.after, recipe)
+		if err := s.planProcess(p, process, d.before, d.after); err != nil {
+			return fmt.Errorf("encode process %s: %w", process, err)
 		}
 	}
 	return nil
 }
 
-func (p *plan) planActuals(w *world) {
+func (s *Store) planProcess(p *plan, process lrp.ProcessGUID, before, after *lrp.Desired) error {
+	switch {
+	case before == after:
+		return nil
+	case after == nil:
+		p.deleteDesired = append(p.deleteDesired, string(process))
+		return nil
+	case before == nil:
+		return s.insertDesired(p.insertDesired, *after)
+	case before.Tag.Epoch != after.Tag.Epoch: // removed and desired again in one batch
+		p.deleteDesired = append(p.deleteDesired, string(process))
+		return s.insertDesired(p.insertDesired, *after)
+	}
+	var recipe []byte
+	if !reflect.DeepEqual(before.RunInfo, after.RunInfo) {
+		var err error
+		if recipe, err = s.sealRecipe(*after); err != nil {
+			return err
+		}
+	}
+	return s.updateDesired(p.updateDesired, *after, recipe)
+}
+
+func (s *Store) planActuals(p *plan, w *world) error {
 	for _, process := range slices.Sorted(maps.Keys(w.groups)) {
 		group := w.groups[process]
 		for _, index := range slices.Sorted(maps.Keys(group)) {
 			g := group[index]
-			for _, place := range []struct{ before, after *lrp.Actual }{
-				{g.before.Ordinary, g.after.Ordinary},
-				{g.before.Evacuating, g.after.Evacuating},
-				{g.before.Suspect, g.after.Suspect},
-			} {
-				switch {
-				case place.before == place.after:
-				case place.before == nil:
-					actualRow(p.insertActuals, place.after)
-				case place.after == nil:
-					b := place.before
-					row(p.deleteActuals, string(b.Process), b.Index, presenceName(b.Presence))
-				case !reflect.DeepEqual(place.before, place.after):
-					actualRow(p.updateActuals, place.after)
+			was, is := p.planMoves(g.before, g.after)
+			for place := range was {
+				if err := s.planInstance(p, was[place], is[place]); err != nil {
+					return fmt.Errorf("encode an instance of process %s: %w", process, err)
 				}
 			}
 		}
 	}
+	return nil
+}
+
+func (s *Store) planInstance(p *plan, before, after *lrp.Actual) error {
+	switch {
+	case before == after:
+		return nil
+	case before == nil:
+		return s.actualRow(p.insertActuals, after)
+	case after == nil:
+		row(p.deleteActuals, string(before.Process), before.Index, presenceName(before.Presence))
+		return nil
+	case !reflect.DeepEqual(before, after):
+		return s.actualRow(p.updateActuals, after)
+	}
+	return nil
 }
 
 func (p *plan) planCells(w *world) error {
@@ -196,7 +202,7 @@ func (p *plan) planCells(w *world) error {
 		c := w.cells[id]
 		switch {
 		case c.after == nil && c.before != nil:
-			p.deleteCells = append(p.deleteCells, string(id))
+			p.lostCells = append(p.lostCells, string(id))
 		case c.after != c.before:
 			presence, err := encodePresence(*c.after)
 			if err != nil {
@@ -211,12 +217,12 @@ func (p *plan) planCells(w *world) error {
 }
 
 func (p *plan) empty() bool {
-	return len(p.records) == 0 && p.touchCells[0] == nil
+	return len(p.records) == 0 && p.touchCells[0] == nil && !p.upsertFences.has()
 }
 
 // queue queues the writes. Deletions come first: a record can be replaced by another in one batch.
 func (p *plan) queue(pb *pgx.Batch, sql map[string]string) {
-	if len(p.records) == 0 {
+	if len(p.records) == 0 && !p.upsertFences.has() {
 		pb.Queue(sql["relax_commit"])
 	}
 	for _, set := range []struct {
@@ -224,14 +230,19 @@ func (p *plan) queue(pb *pgx.Batch, sql map[string]string) {
 		args columns
 	}{
 		{"delete_desired", ids(p.deleteDesired)}, {"insert_desired", p.insertDesired}, {"update_desired", p.updateDesired},
-		{"delete_actuals", p.deleteActuals}, {"insert_actuals", p.insertActuals}, {"update_actuals", p.updateActuals},
-		{"delete_cells", ids(p.deleteCells)}, {"upsert_cells", p.upsertCells}, {"touch_cells", p.touchCells},
+		{"delete_actuals", p.deleteActuals}, {"move_actuals", p.moveActuals}, {"insert_actuals", p.insertActuals}, {"update_actuals", p.updateActuals},
+		{"lose_cells", ids(p.lostCells)}, {"upsert_cells", p.upsertCells}, {"touch_cells", p.touchCells},
+		{"delete_tasks", ids(p.deleteTasks)}, {"insert_tasks", p.insertTasks}, {"update_tasks", p.updateTasks},
+		{"insert_requests", p.insertRequests}, {"upsert_fences", p.upsertFences},
 	} {
-		if set.args[0] != nil {
+		if set.args.has() {
 			pb.Queue(sql[set.name], set.args...)
 		}
 	}
 }
+
+// has tells whether there is anything to write.
+func (c columns) has() bool { return len(c) > 0 && c[0] != nil }
 
 // ids makes the only argument of a deletion; none when there is nothing to delete.
 func ids(list []string) columns {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
@@ -74,7 +75,11 @@ func Migrate(ctx context.Context, url string) error {
 	if err := m.LoadMigrations(sub); err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
-	if err := m.Migrate(ctx); err != nil {
+	var bad migrate.BadVersionError
+	if err := m.Migrate(ctx); errors.As(err, &bad) {
+		return fmt.Errorf("%w: the schema of the database is newer than version %d, the newest that this program knows: "+
+			"start a program at least as new as the one that migrated it", ErrRefused, len(m.Migrations))
+	} else if err != nil {
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	return nil

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -45,6 +48,56 @@ func unavailable(what string, err error) error {
 	}
 }
 
+// Page chooses a part of a list. The zero page is all of it.
+type Page struct {
+	After string // the Mark.After that came with the page before; empty: from the beginning
+	Limit int    // most records; 0: no limit
+}
+
+// Mark says where a list, or a page of one, stands.
+type Mark struct {
+	// Revision is what the records show.
+	Revision uint64
+	// After is the key of the last record; empty when no more follow.
+	After string
+}
+
+// readPage reads the rows of a list statement, whose last argument is the limit of the page.
+func readPage[T any](ctx context.Context, s *Store, p Page, l listing[T]) ([]T, Mark, error) {
+	var all []T
+	var rows int64
+	revision, err := s.snapshot(ctx, func(pb *pgx.Batch) { l.queue(s, pb, p.Limit, &all, &rows) })
+	if err != nil {
+		return nil, Mark{}, err
+	}
+	at := Mark{Revision: revision}
+	switch {
+	case p.Limit == 0 || rows < int64(p.Limit):
+	case len(all) == 0: // nothing of a whole page can be read: there is no key to go on after
+		return readPage(ctx, s, Page{After: p.After}, l)
+	default: // it may be the last page all the same: the next one is empty then
+		at.After = l.key(all[len(all)-1])
+	}
+	return all, at, nil
+}
+
+// listing is a list statement: its arguments but the limit, and how its rows are read.
+type listing[T any] struct {
+	name string
+	args []any
+	scan func(pgx.CollectableRow) (T, error)
+	key  func(T) string // the Mark.After of a record
+}
+
+// queue queues the statement. rows counts those that cannot be read, too.
+func (l listing[T]) queue(s *Store, pb *pgx.Batch, limit int, all *[]T, rows *int64) {
+	pb.Queue(s.sql[l.name], append(l.args, limit)...).Query(func(r pgx.Rows) (err error) {
+		*all, err = collect(s, r, l.scan)
+		*rows = r.CommandTag().RowsAffected()
+		return err
+	})
+}
+
 // DesiredFilter chooses DesiredLRPs; zero members choose all.
 type DesiredFilter struct {
 	Domain    lrp.Domain
@@ -52,83 +105,138 @@ type DesiredFilter struct {
 	Prefixes  []string // of process GUIDs
 }
 
-func (f DesiredFilter) args() []any {
-	processes := make([]string, len(f.Processes)) // never null
-	for i, p := range f.Processes {
-		processes[i] = string(p)
-	}
-	return []any{string(f.Domain), processes, append([]string{}, f.Prefixes...)}
+func (f DesiredFilter) args(after string) []any {
+	return []any{string(f.Domain), texts(f.Processes), append([]string{}, f.Prefixes...), after}
 }
 
-// Desired lists whole DesiredLRPs.
-func (s *Store) Desired(ctx context.Context, f DesiredFilter) (list []lrp.Desired, revision uint64, err error) {
-	revision, err = s.snapshot(ctx, func(pb *pgx.Batch) {
-		pb.Queue(s.sql["list_desired"], f.args()...).Query(func(rows pgx.Rows) error {
-			list, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (lrp.Desired, error) {
-				d, err := scanDesired(r)
-				if err != nil {
-					return lrp.Desired{}, err
-				}
-				return d.whole()
-			})
-			return err
-		})
+// texts is never null: that would be a filter that nothing matches.
+func texts(processes []lrp.ProcessGUID) []string {
+	list := make([]string, len(processes))
+	for i, p := range processes {
+		list[i] = string(p)
+	}
+	return list
+}
+
+// Desired lists whole DesiredLRPs, in the order of their GUIDs.
+func (s *Store) Desired(ctx context.Context, f DesiredFilter, p Page) ([]lrp.Desired, Mark, error) {
+	return readPage(ctx, s, p, listing[lrp.Desired]{
+		"list_desired", f.args(p.After), s.scanWhole, func(d lrp.Desired) string { return string(d.Process) },
 	})
-	return list, revision, err
 }
 
 // DesiredWithActuals returns the DesiredLRP of a process, nil if there is none, and its instances.
 func (s *Store) DesiredWithActuals(ctx context.Context, p lrp.ProcessGUID) (d *lrp.Desired, actuals []lrp.Actual, err error) {
 	_, err = s.snapshot(ctx, func(pb *pgx.Batch) {
 		pb.Queue(s.sql["read_desired"], []string{string(p)}).Query(func(rows pgx.Rows) error {
-			list, err := pgx.CollectRows(rows, scanDesired)
+			list, err := pgx.CollectRows(rows, s.scanWhole)
 			if err != nil || len(list) == 0 {
 				return err
 			}
-			whole, err := list[0].whole()
-			d = &whole
-			return err
+			d = &list[0]
+			return nil
 		})
-		s.queueActuals(pb, ActualFilter{Process: p}, &actuals)
+		s.actuals(ActualFilter{Process: p}, lrp.Actual{}).queue(s, pb, 0, &actuals, new(int64))
 	})
 	return d, actuals, err
 }
 
-// Scheduling lists DesiredLRPs without their recipes.
-func (s *Store) Scheduling(ctx context.Context, f DesiredFilter) (list []lrp.SchedulingInfo, revision uint64, err error) {
-	revision, err = s.snapshot(ctx, func(pb *pgx.Batch) { s.queueScheduling(pb, f, &list) })
-	return list, revision, err
+// Scheduling lists DesiredLRPs without their recipes, in the order of their GUIDs.
+func (s *Store) Scheduling(ctx context.Context, f DesiredFilter, p Page) ([]lrp.SchedulingInfo, Mark, error) {
+	return readPage(ctx, s, p, s.scheduling(f, p.After))
 }
 
-func (s *Store) queueScheduling(pb *pgx.Batch, f DesiredFilter, list *[]lrp.SchedulingInfo) {
-	pb.Queue(s.sql["list_scheduling"], f.args()...).Query(func(rows pgx.Rows) (err error) {
-		*list, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (lrp.SchedulingInfo, error) {
-			d, err := scanDesired(r)
-			return d.scheduling(), err
-		})
-		return err
-	})
+func (s *Store) scheduling(f DesiredFilter, after string) listing[lrp.SchedulingInfo] {
+	return listing[lrp.SchedulingInfo]{
+		"list_scheduling", f.args(after), s.scanScheduling, func(d lrp.SchedulingInfo) string { return string(d.Process) },
+	}
 }
 
 // ActualFilter chooses ActualLRPs; zero members choose all.
 type ActualFilter struct {
-	Domain  lrp.Domain
-	Cell    lrp.CellID
-	Process lrp.ProcessGUID
-	Index   *int32
+	Domain    lrp.Domain
+	Cell      lrp.CellID
+	Process   lrp.ProcessGUID
+	Processes []lrp.ProcessGUID // instead of Process
+	Index     *int32
 }
 
-// Actuals lists ActualLRPs.
-func (s *Store) Actuals(ctx context.Context, f ActualFilter) (list []lrp.Actual, revision uint64, err error) {
-	revision, err = s.snapshot(ctx, func(pb *pgx.Batch) { s.queueActuals(pb, f, &list) })
-	return list, revision, err
+// Actuals lists ActualLRPs, in the order of their slots.
+func (s *Store) Actuals(ctx context.Context, f ActualFilter, p Page) ([]lrp.Actual, Mark, error) {
+	from, err := readPosition(p.After)
+	if err != nil {
+		return nil, Mark{}, err
+	}
+	return readPage(ctx, s, p, s.actuals(f, from))
 }
 
-func (s *Store) queueActuals(pb *pgx.Batch, f ActualFilter, list *[]lrp.Actual) {
-	pb.Queue(s.sql["list_actuals"], string(f.Domain), string(f.Cell), string(f.Process), f.Index).Query(func(rows pgx.Rows) (err error) {
-		*list, err = pgx.CollectRows(rows, scanActual)
-		return err
+// ActualsOf lists the ActualLRPs of some processes.
+func (s *Store) ActualsOf(ctx context.Context, processes []lrp.ProcessGUID) ([]lrp.Actual, Mark, error) {
+	if len(processes) == 0 {
+		return nil, Mark{}, nil // as a filter it would choose all
+	}
+	return s.Actuals(ctx, ActualFilter{Processes: processes}, Page{})
+}
+
+// actuals is the list of those after a record, of which only the key counts.
+func (s *Store) actuals(f ActualFilter, after lrp.Actual) listing[lrp.Actual] {
+	processes := texts(f.Processes)
+	if f.Process != "" {
+		processes = append(processes, string(f.Process))
+	}
+	return listing[lrp.Actual]{
+		"list_actuals", []any{
+			string(f.Domain), string(f.Cell), processes, f.Index,
+			string(after.Process), after.Index, presenceName(after.Presence),
+		}, s.scanActual, Position,
+	}
+}
+
+// Position is the primary key of an ActualLRP as text: what Page.After takes. The GUID is last: it may
+// contain anything.
+func Position(a lrp.Actual) string { return fmt.Sprintf("%d/%d/%s", a.Presence, a.Index, a.Process) }
+
+// readPosition reads a Position, into an ActualLRP that has nothing else.
+func readPosition(after string) (a lrp.Actual, err error) {
+	if after == "" {
+		return a, nil
+	}
+	presence, rest, _ := strings.Cut(after, "/")
+	index, process, _ := strings.Cut(rest, "/")
+	p, errP := strconv.ParseInt(presence, 10, 32)
+	i, errI := strconv.ParseInt(index, 10, 32)
+	if errP != nil || errI != nil || process == "" || p < 0 || int(p) >= len(presenceNames) {
+		return a, &lrp.Invalid{Fields: []lrp.FieldError{{Field: "page_token", Problem: "is not the key of an actual LRP", Value: after}}}
+	}
+	a.Presence, a.Index, a.Process = lrp.Presence(p), int32(i), lrp.ProcessGUID(process)
+	return a, nil
+}
+
+// TaskFilter chooses tasks; zero members choose all.
+type TaskFilter struct {
+	Domain lrp.Domain
+	Cell   lrp.CellID
+}
+
+// Tasks lists tasks, in the order of their GUIDs.
+func (s *Store) Tasks(ctx context.Context, f TaskFilter, p Page) ([]task.Task, Mark, error) {
+	return readPage(ctx, s, p, listing[task.Task]{
+		"list_tasks", []any{string(f.Domain), string(f.Cell), p.After}, s.scanTask, func(t task.Task) string { return string(t.GUID) },
 	})
+}
+
+// Task returns a task; nil if there is none.
+func (s *Store) Task(ctx context.Context, guid task.GUID) (t *task.Task, err error) {
+	_, err = s.snapshot(ctx, func(pb *pgx.Batch) {
+		pb.Queue(s.sql["read_tasks"], []string{string(guid)}).Query(func(rows pgx.Rows) error {
+			list, err := pgx.CollectRows(rows, s.scanTask)
+			if err == nil && len(list) > 0 {
+				t = &list[0]
+			}
+			return err
+		})
+	})
+	return t, err
 }
 
 // Domains lists the fresh domains.
@@ -172,8 +280,8 @@ type Everything struct {
 // Everything reads the whole state.
 func (s *Store) Everything(ctx context.Context) (e Everything, err error) {
 	e.Revision, err = s.snapshot(ctx, func(pb *pgx.Batch) {
-		s.queueScheduling(pb, DesiredFilter{}, &e.Desired)
-		s.queueActuals(pb, ActualFilter{}, &e.Actuals)
+		s.scheduling(DesiredFilter{}, "").queue(s, pb, 0, &e.Desired, new(int64))
+		s.actuals(ActualFilter{}, lrp.Actual{}).queue(s, pb, 0, &e.Actuals, new(int64))
 		s.queueDomains(pb, &e.Domains)
 	})
 	return e, err

@@ -6,11 +6,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/proto"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
-	bbsv1 "muster/proto/bbs/v1"
 )
 
 // How the members of records look in their columns.
@@ -47,8 +46,7 @@ func toJSON[T any](v T, isEmpty bool, empty string) string {
 	return string(text)
 }
 
-func listJSON[E any](l []E) string         { return toJSON(l, len(l) == 0, "[]") }
-func mapJSON[E any](m map[string]E) string { return toJSON(m, len(m) == 0, "{}") }
+func listJSON[E any](l []E) string { return toJSON(l, len(l) == 0, "[]") }
 
 // fromJSON reads a list or a map; an empty one becomes nil.
 func fromJSON[T any](text []byte, into *T) error {
@@ -80,8 +78,6 @@ func row(c columns, values ...any) {
 		switch v := v.(type) {
 		case string:
 			appendTo(c, i, v)
-		case int16:
-			appendTo(c, i, v)
 		case int32:
 			appendTo(c, i, v)
 		case int64:
@@ -98,34 +94,52 @@ func row(c columns, values ...any) {
 	}
 }
 
-func encodeRecipe(r lrp.RunInfo) ([]byte, error) { return proto.Marshal(wire.EncodeRunInfo(r)) }
-
-func decodeRecipe(b []byte) (lrp.RunInfo, error) {
-	var m bbsv1.DesiredLRPRunInfo
-	if err := proto.Unmarshal(b, &m); err != nil {
-		return lrp.RunInfo{}, err
+// sealDesired seals what a DesiredLRP has beside its recipe and can be updated.
+func (s *Store) sealDesired(d lrp.Desired) (routes, tags []byte, err error) {
+	key := string(d.Process)
+	if routes, err = s.seal(wire.EncodeRoutes(d.Routes), routesColumn.row(key)); err != nil {
+		return nil, nil, err
 	}
-	return wire.DecodeRunInfo(&m), nil
+	tags, err = s.seal(wire.EncodeMetricTags(d.MetricTags), tagsColumn.row(key))
+	return routes, tags, err
 }
 
 // insertDesired appends the columns of insert_desired.
-func insertDesired(c columns, d lrp.Desired, recipe []byte) {
+func (s *Store) insertDesired(c columns, d lrp.Desired) error {
+	routes, tags, err := s.sealDesired(d)
+	if err != nil {
+		return err
+	}
+	drivers, err := s.seal(wire.EncodeVolumePlacement(d.VolumeDrivers()), driversColumn.row(string(d.Process)))
+	if err != nil {
+		return err
+	}
+	recipe, err := s.sealRecipe(d)
+	if err != nil {
+		return err
+	}
 	row(c, string(d.Process), string(d.Domain), d.LogGUID, d.Instances, d.Annotation,
-		mapJSON(d.Routes), mapJSON(d.MetricTags), d.RootFS, d.MemoryMB, d.DiskMB, d.MaxPids,
-		listJSON(d.PlacementTags), listJSON(d.VolumeDrivers()), int16(d.Strategy), d.Tag.Epoch, int64(d.Tag.Index), recipe)
+		routes, tags, d.RootFS, d.MemoryMB, d.DiskMB, d.MaxPids,
+		listJSON(d.PlacementTags), drivers, int32(d.Strategy), d.Tag.Epoch, int64(d.Tag.Index), recipe)
+	return nil
 }
 
 // updateDesired appends the columns of update_desired; recipe is nil when it did not change.
-func updateDesired(c columns, d lrp.Desired, recipe []byte) {
-	row(c, string(d.Process), d.Instances, d.Annotation, mapJSON(d.Routes), mapJSON(d.MetricTags),
-		d.Tag.Epoch, int64(d.Tag.Index), recipe)
+func (s *Store) updateDesired(c columns, d lrp.Desired, recipe []byte) error {
+	routes, tags, err := s.sealDesired(d)
+	if err != nil {
+		return err
+	}
+	row(c, string(d.Process), d.Instances, d.Annotation, routes, tags, d.Tag.Epoch, int64(d.Tag.Index), recipe)
+	return nil
 }
 
-// scanDesired reads a row of read_desired, list_desired or list_scheduling.
-func scanDesired(rows pgx.CollectableRow) (desiredRow, error) {
+// scanDesired reads a row of read_desired, list_desired or list_scheduling. Of an *Unreadable one it
+// returns what can be read.
+func (s *Store) scanDesired(rows pgx.CollectableRow) (desiredRow, error) {
 	var d desiredRow
-	var routes, tags, placement, drivers []byte
-	var strategy int16
+	var placement, routes, tags, drivers []byte
+	var strategy int32
 	var index int64
 	err := rows.Scan(&d.Process, &d.Domain, &d.LogGUID, &d.Instances, &d.Annotation, &routes, &tags, &d.RootFS,
 		&d.MemoryMB, &d.DiskMB, &d.MaxPids, &placement, &drivers, &strategy, &d.Tag.Epoch, &index, &d.recipe)
@@ -133,25 +147,38 @@ func scanDesired(rows pgx.CollectableRow) (desiredRow, error) {
 		return desiredRow{}, err
 	}
 	d.Strategy, d.Tag.Index = lrp.UpdateStrategy(strategy), uint32(index)
-	for _, err := range []error{
-		fromJSON(routes, &d.Routes), fromJSON(tags, &d.MetricTags), fromJSON(placement, &d.PlacementTags), fromJSON(drivers, &d.drivers),
-	} {
-		if err != nil {
-			return desiredRow{}, fmt.Errorf("row of process %s: %w", d.Process, err)
-		}
+	if err := fromJSON(placement, &d.PlacementTags); err != nil {
+		return desiredRow{}, fmt.Errorf("row of process %s: %w", d.Process, err)
 	}
-	return d, nil
+	var routesErr, tagsErr, driversErr error
+	d.Routes, routesErr = s.openRoutes(routes, d.Process)
+	d.MetricTags, tagsErr = s.openTags(tags, d.Process)
+	d.drivers, driversErr = s.openDrivers(drivers, d.Process)
+	return d, firstUnreadable("desired_lrps", string(d.Process),
+		columnError{"routes", routesErr}, columnError{"metric_tags", tagsErr}, columnError{"volume_drivers", driversErr})
 }
 
 // whole returns the record with its recipe.
-func (d desiredRow) whole() (lrp.Desired, error) {
-	r, err := decodeRecipe(d.recipe)
-	if err != nil {
-		return lrp.Desired{}, fmt.Errorf("recipe of process %s: %w", d.Process, err)
-	}
+func (s *Store) whole(d desiredRow) (lrp.Desired, error) {
+	r, err := s.openRecipe(d.recipe, d.Process)
 	out := d.Desired
 	out.RunInfo = r
-	return out, nil
+	return out, firstUnreadable("desired_lrps", string(d.Process), columnError{"run_info", err})
+}
+
+// scanWhole reads a row of read_desired or list_desired.
+func (s *Store) scanWhole(rows pgx.CollectableRow) (lrp.Desired, error) {
+	d, err := s.scanDesired(rows)
+	if err != nil {
+		return d.Desired, err
+	}
+	return s.whole(d)
+}
+
+// scanScheduling reads a row of list_scheduling.
+func (s *Store) scanScheduling(rows pgx.CollectableRow) (lrp.SchedulingInfo, error) {
+	d, err := s.scanDesired(rows)
+	return d.scheduling(), err
 }
 
 // scheduling returns the record without its recipe.
@@ -162,38 +189,44 @@ func (d desiredRow) scheduling() lrp.SchedulingInfo {
 }
 
 // actualColumns is the number of columns of insert_actuals and update_actuals.
-const actualColumns = 23
+const actualColumns = 18
 
 // actualRow appends the columns of insert_actuals or update_actuals.
-func actualRow(c columns, a *lrp.Actual) {
-	n := a.NetInfo
+func (s *Store) actualRow(c columns, a *lrp.Actual) error {
+	key := instanceRow(a)
+	netInfo, err := s.sealNetInfo(a.NetInfo, key)
+	if err != nil {
+		return err
+	}
+	told, err := s.sealReported(reported{a.InternalRoutes, a.MetricTags}, key)
+	if err != nil {
+		return err
+	}
 	row(c, string(a.Process), a.Index, presenceName(a.Presence), string(a.Domain), string(a.State),
-		string(a.Instance), string(a.Cell), n.Address, n.InstanceAddress, n.InstanceIPv6Address, int16(n.Preferred),
-		listJSON(n.Ports), a.PlacementError, a.CrashCount, a.CrashReason, a.Since, a.Tag.Epoch, int64(a.Tag.Index),
-		listJSON(a.InternalRoutes), mapJSON(a.MetricTags), a.Routable, a.AvailabilityZone, a.Retiring)
+		string(a.Instance), string(a.Cell), netInfo, a.PlacementError, a.CrashCount, a.CrashReason, a.Since,
+		a.Tag.Epoch, int64(a.Tag.Index), told, a.Routable, a.AvailabilityZone, a.Retiring)
+	return nil
 }
 
-// scanActual reads a row of read_actuals or list_actuals.
-func scanActual(rows pgx.CollectableRow) (lrp.Actual, error) {
+// scanActual reads a row of read_actuals or list_actuals. Of an *Unreadable one it returns what can be
+// read.
+func (s *Store) scanActual(rows pgx.CollectableRow) (lrp.Actual, error) {
 	var a lrp.Actual
 	var presence string
-	var ports, routes, tags []byte
-	var preferred int16
+	var netInfo, told pgtype.DriverBytes // which last until the next row
 	var index int64
-	err := rows.Scan(&a.Process, &a.Index, &presence, &a.Domain, &a.State, &a.Instance, &a.Cell, &a.NetInfo.Address,
-		&a.NetInfo.InstanceAddress, &a.NetInfo.InstanceIPv6Address, &preferred, &ports, &a.PlacementError, &a.CrashCount,
-		&a.CrashReason, &a.Since, &a.Tag.Epoch, &index, &routes, &tags, &a.Routable, &a.AvailabilityZone, &a.Retiring)
+	err := rows.Scan(&a.Process, &a.Index, &presence, &a.Domain, &a.State, &a.Instance, &a.Cell, &netInfo,
+		&a.PlacementError, &a.CrashCount, &a.CrashReason, &a.Since, &a.Tag.Epoch, &index, &told, &a.Routable,
+		&a.AvailabilityZone, &a.Retiring)
 	if err != nil {
 		return lrp.Actual{}, err
 	}
-	a.Presence, a.NetInfo.Preferred, a.Tag.Index = presenceOf(presence), lrp.PreferredAddress(preferred), uint32(index)
-	a.Since = a.Since.UTC()
-	for _, err := range []error{
-		fromJSON(ports, &a.NetInfo.Ports), fromJSON(routes, &a.InternalRoutes), fromJSON(tags, &a.MetricTags),
-	} {
-		if err != nil {
-			return lrp.Actual{}, fmt.Errorf("row of slot %v: %w", a.Slot, err)
-		}
-	}
-	return a, nil
+	a.Presence, a.Tag.Index, a.Since = presenceOf(presence), uint32(index), a.Since.UTC()
+	key := instanceRow(&a)
+	var netInfoErr, toldErr error
+	a.NetInfo, netInfoErr = s.openNetInfo(netInfo, key)
+	r, toldErr := s.openReported(told, key)
+	a.InternalRoutes, a.MetricTags = r.InternalRoutes, r.MetricTags
+	return a, firstUnreadable("actual_lrps", fmt.Sprintf("%v %v", a.Slot, presence),
+		columnError{"net_info", netInfoErr}, columnError{"reported", toldErr})
 }

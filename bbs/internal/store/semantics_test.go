@@ -14,7 +14,7 @@ import (
 // state returns the ordinary instance of a slot.
 func state(t *testing.T, s *Store, process string, index int32) lrp.Actual {
 	t.Helper()
-	list, _, err := s.Actuals(t.Context(), ActualFilter{Process: lrp.ProcessGUID(process), Index: &index})
+	list, _, err := s.Actuals(t.Context(), ActualFilter{Process: lrp.ProcessGUID(process), Index: &index}, Page{})
 	must(t, err)
 	if len(list) != 1 {
 		t.Fatalf("slot %s/%d has %d records, want one", process, index, len(list))
@@ -73,7 +73,7 @@ func TestOneDesireWins(t *testing.T) {
 				t.Errorf("caller %d: %v, want success or %s", c, err, lrp.Exists)
 			}
 		}
-		list, _, err := replicas[0].Desired(t.Context(), DesiredFilter{Processes: []lrp.ProcessGUID{lrp.ProcessGUID(fmt.Sprint("p", round))}})
+		list, _, err := replicas[0].Desired(t.Context(), DesiredFilter{Processes: []lrp.ProcessGUID{lrp.ProcessGUID(fmt.Sprint("p", round))}}, Page{})
 		must(t, err)
 		if winners != 1 || len(list) != 1 || list[0].Annotation != fmt.Sprint(winner) {
 			t.Errorf("%d callers succeeded, the last is %d, and stored is %+v; want one, and its record", winners, winner, list)
@@ -97,8 +97,8 @@ func TestUpdateMustFitTheRecord(t *testing.T) {
 	if err := s.Update(t.Context(), "p", u, Call{}); !errors.As(err, &inv) || inv.Fields[0].Field != "routes" {
 		t.Errorf("update: %v, want an error that names routes", err)
 	}
-	if _, revision, err := s.Actuals(t.Context(), ActualFilter{}); err != nil || revision != 2 {
-		t.Errorf("revision %d (%v) after the refused update, want nothing written", revision, err)
+	if _, at, err := s.Actuals(t.Context(), ActualFilter{}, Page{}); err != nil || at.Revision != 2 {
+		t.Errorf("revision %d (%v) after the refused update, want nothing written", at.Revision, err)
 	}
 }
 
@@ -140,8 +140,8 @@ func TestNotStorableIsInvalid(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"remove desired": func() error { return s.RemoveDesired(ctx, nul, Call{}) },
 		"declare fresh":  func() error { return s.UpsertDomain(ctx, nul, 0) },
-		"list desired":   func() error { _, _, err := s.Desired(ctx, DesiredFilter{Domain: nul}); return err },
-		"list actual":    func() error { _, _, err := s.Actuals(ctx, ActualFilter{Cell: nul}); return err },
+		"list desired":   func() error { _, _, err := s.Desired(ctx, DesiredFilter{Domain: nul}, Page{}); return err },
+		"list actual":    func() error { _, _, err := s.Actuals(ctx, ActualFilter{Cell: nul}, Page{}); return err },
 		"one process":    func() error { _, _, err := s.DesiredWithActuals(ctx, nul); return err },
 	} {
 		var inv *lrp.Invalid
@@ -209,6 +209,22 @@ func TestHoleIsNoticed(t *testing.T) {
 	for after, want := range map[uint64]error{0: ErrPruned, 1: ErrPruned, 2: ErrPruned, 3: nil} {
 		if _, _, err := s.Events(t.Context(), after, 100); !errors.Is(err, want) {
 			t.Errorf("after revision %d: %v, want %v", after, err, want)
+		}
+	}
+}
+
+// A value of an enum that this version does not know is kept, at the widest that the wire can carry.
+func TestUnknownStrategyIsKept(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	for i, strategy := range []lrp.UpdateStrategy{2, 1<<31 - 1, -1 << 31} {
+		d := app(fmt.Sprint("p", i), 1)
+		d.Strategy = strategy
+		must(t, s.Desire(t.Context(), d, Call{}))
+		list, _, err := s.Desired(t.Context(), DesiredFilter{Processes: []lrp.ProcessGUID{d.Process}}, Page{})
+		must(t, err)
+		if len(list) != 1 || list[0].Strategy != strategy {
+			t.Errorf("desired with strategy %d, stored %+v", strategy, list)
 		}
 	}
 }

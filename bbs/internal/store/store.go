@@ -3,21 +3,28 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"muster/bbs/internal/seal"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 )
 
 // Limits of the writer.
 const (
 	// queueLimit is how many calls may wait for a writer; further ones wait to be queued.
 	queueLimit = 8192
-	// batchLimit is how many calls go into one transaction.
+	// batchLimit is how many single calls go into one transaction.
 	batchLimit = 512
+	// chunkLimit is how many items of a bulk call go into one transaction.
+	chunkLimit = 2048
+	// changeLimit is how many changes a transaction makes before it takes no further call; they go into
+	// the next one. A call is never divided: one that changes more is alone.
+	changeLimit = 8192
 	// Writers is how many transactions are in the making at once: while one waits for the disk, the
 	// next one is decided. Each needs a connection.
 	Writers = 2
@@ -25,7 +32,7 @@ const (
 	attempts = 5
 	// firstPause is the pause after the first failed attempt; it grows fourfold.
 	firstPause = 10 * time.Millisecond
-	// batchTime bounds one attempt.
+	// batchTime bounds the reading of one attempt, and the writing of changeLimit changes.
 	batchTime = 10 * time.Second
 )
 
@@ -51,12 +58,20 @@ type Commit struct {
 type Options struct {
 	Pools Pools
 	Log   *slog.Logger
+	// Sealer encrypts what is sensitive. Required.
+	Sealer *seal.Sealer
+	// Unreadable is told the table of each row that is met and cannot be read, for metrics. nil: nobody.
+	Unreadable func(table string)
+	// Resealed is told how many rows of a table were sealed with another key, for metrics. nil: nobody.
+	Resealed func(table string, rows int)
 	// Published is told the changes of each commit of this store, right after it. Batches of the two
 	// writers may arrive in either order. An empty list says that something was committed whose
 	// revisions are not known: look into the log. It must not block. nil: nobody.
 	Published func([]Record)
 	// Committed is told about each batch, for metrics. nil: nobody.
 	Committed func(Commit)
+	// TaskPolicy are the limits of tasks; zero: the default ones.
+	TaskPolicy task.Policy
 	// Now is the clock; nil: the wall clock.
 	Now func() time.Time
 }
@@ -65,22 +80,33 @@ type Options struct {
 // while Run runs.
 type Store struct {
 	Options
-	sql   map[string]string
-	queue chan *request
+	sql    map[string]string
+	queue  chan *request
+	chunks chan *chunk
+	fences fences
+
+	unreadables unreadables
 
 	closed chan struct{} // closed when Run has ended
 }
 
-// request is a call that waits for its answer.
+// request is a call, or one item of a bulk call, that waits for its answer.
 type request struct {
-	ctx    context.Context
-	op     op
-	call   Call
-	answer chan error // buffered: the writer never waits
+	ctx  context.Context
+	op   op
+	call *Call
+	id   requestID // under which a success is remembered; empty: it is not
+	// answer is told the answer, unless the request belongs to a chunk. Buffered: the writer never waits.
+	answer chan error
+	chunk  *chunk
+	place  int // in the chunk
 }
 
 // New returns a store on a database that Migrate has prepared.
 func New(o Options) (*Store, error) {
+	if o.Sealer == nil {
+		return nil, errors.New("a store needs a sealer")
+	}
 	sql, err := loadQueries()
 	if err != nil {
 		return nil, err
@@ -94,7 +120,12 @@ func New(o Options) (*Store, error) {
 	if o.Committed == nil {
 		o.Committed = func(Commit) {}
 	}
-	return &Store{Options: o, sql: sql, queue: make(chan *request, queueLimit), closed: make(chan struct{})}, nil
+	if o.TaskPolicy == (task.Policy{}) {
+		o.TaskPolicy = task.DefaultPolicy()
+	}
+	return &Store{
+		Options: o, sql: sql, queue: make(chan *request, queueLimit), chunks: make(chan *chunk), closed: make(chan struct{}),
+	}, nil
 }
 
 // now is the clock cut to what a timestamptz column keeps.
@@ -111,55 +142,61 @@ func (s *Store) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// write drains the queue again and again.
+// write drains the queue again and again. Chunks of bulk calls take turns with what single callers
+// wait for, so that neither keeps the other waiting for long.
 func (s *Store) write(ctx context.Context) {
 	for {
+		var batch []*request
 		select {
 		case <-ctx.Done():
 			return
 		case r := <-s.queue:
-			batch := []*request{r}
-			for more := true; more && len(batch) < batchLimit; {
-				select {
-				case r := <-s.queue:
-					batch = append(batch, r)
-				default:
-					more = false
-				}
-			}
-			// A batch in hand outlives the end of the store: its callers wait for the truth.
-			s.commit(context.WithoutCancel(ctx), batch)
+			batch = s.drain([]*request{r})
+		case c := <-s.chunks:
+			batch = c.requests
+		}
+		// A batch in hand outlives the end of the store: its callers wait for the truth.
+		s.commit(context.WithoutCancel(ctx), batch)
+	}
+}
+
+// drain adds to a batch what waits.
+func (s *Store) drain(batch []*request) []*request {
+	for len(batch) < batchLimit {
+		select {
+		case r := <-s.queue:
+			batch = append(batch, r)
+		default:
+			return batch
 		}
 	}
+	return batch
 }
 
 // do queues a call and waits for its answer. A caller that stops waiting does not learn whether its
 // call had an effect.
 func (s *Store) do(ctx context.Context, o op, c Call) error {
-	return s.doAll(ctx, []op{o}, c)[0]
+	return s.send(ctx, &request{op: o, call: &c})
 }
 
-// doAll is do for many calls at once, in order; each has its own answer.
-func (s *Store) doAll(ctx context.Context, ops []op, c Call) []error {
-	answers := make([]error, len(ops))
-	requests := make([]*request, len(ops))
-	for i, o := range ops {
-		r := &request{ctx: ctx, op: o, call: c, answer: make(chan error, 1)}
-		select {
-		case <-s.closed:
-			answers[i] = ErrClosed
-		case <-ctx.Done():
-			answers[i] = ctx.Err()
-		case s.queue <- r:
-			requests[i] = r
-		}
+// create is do for a call that its id makes safe to repeat.
+func (s *Store) create(ctx context.Context, o op, c Call) error {
+	return s.send(ctx, &request{op: o, call: &c, id: requestID{id: c.RequestID}})
+}
+
+func (s *Store) send(ctx context.Context, r *request) error {
+	if err := r.call.validate(); err != nil {
+		return err
 	}
-	for i, r := range requests {
-		if r != nil {
-			answers[i] = s.wait(ctx, r)
-		}
+	r.ctx, r.answer = ctx, make(chan error, 1)
+	select {
+	case <-s.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	case s.queue <- r:
+		return s.wait(ctx, r)
 	}
-	return answers
 }
 
 func (s *Store) wait(ctx context.Context, r *request) error {
@@ -179,9 +216,18 @@ func (s *Store) wait(ctx context.Context, r *request) error {
 	}
 }
 
+// reply answers a request.
+func (r *request) reply(err error) {
+	if r.chunk == nil {
+		r.answer <- err
+		return
+	}
+	r.chunk.reply(r.place, err)
+}
+
 // Desire creates a DesiredLRP, which the caller has validated, and the slots for its instances.
 func (s *Store) Desire(ctx context.Context, d lrp.Desired, c Call) error {
-	return s.do(ctx, &desireOp{desired: d, epoch: newEpoch}, c)
+	return s.create(ctx, &desireOp{desired: d, epoch: newEpoch}, c)
 }
 
 // Update changes a DesiredLRP and scales it, if the update is valid for the record.
@@ -197,30 +243,38 @@ func (s *Store) RemoveDesired(ctx context.Context, p lrp.ProcessGUID, c Call) er
 // Apply runs the rules for one event of a slot and stores what becomes of it. An empty epoch is
 // filled in.
 func (s *Store) Apply(ctx context.Context, ev lrp.Event, c Call) error {
+	_, err := s.Evacuate(ctx, ev, c)
+	return err
+}
+
+// Evacuate is Apply for the events of an evacuation: keep tells the cell to let the container run on
+// and to ask again, and has a meaning with an error too. While the outcome is not known, an instance
+// that runs is kept.
+func (s *Store) Evacuate(ctx context.Context, ev lrp.Event, c Call) (keep bool, err error) {
 	if ev.Epoch == "" {
 		ev.Epoch = newEpoch()
 	}
-	if err := ev.Validate(); err != nil {
-		return err // without troubling the database
+	if ev.Validate() != nil { // the answer is known without troubling the database
+		out, err := lrp.Apply(lrp.Group{}, ev, s.now())
+		return out.Keep, err
 	}
-	return s.do(ctx, &eventOp{ev: ev}, c)
+	o := &eventOp{ev: ev}
+	err = s.do(ctx, o, c)
+	if isDecision(err) {
+		return o.keep, err
+	}
+	return ev.Name == lrp.EvacuateRunning, err // and the writer may still be at it
 }
 
-// ApplyAll is Apply for many events, in order; each has its own answer.
-func (s *Store) ApplyAll(ctx context.Context, evs []lrp.Event, c Call) []error {
-	ops := make([]op, len(evs))
-	for i, ev := range evs {
-		if ev.Epoch == "" {
-			ev.Epoch = newEpoch()
-		}
-		ops[i] = &eventOp{ev: ev}
-	}
-	return s.doAll(ctx, ops, c)
+// isDecision tells whether an answer was decided by the rules, and not by circumstances.
+func isDecision(err error) bool {
+	var refusal *lrp.Refusal
+	return err == nil || errors.As(err, &refusal)
 }
 
 // newEpoch returns a random epoch.
 func newEpoch() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails
-	return fmt.Sprintf("%x", b)
+	return hex.EncodeToString(b[:])
 }

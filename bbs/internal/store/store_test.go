@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"muster/bbs/event"
+	"muster/bbs/internal/seal"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
 	"muster/internal/pgtest"
@@ -21,6 +22,19 @@ import (
 
 // quiet is the logger of tests.
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// sealer returns a Sealer that knows some labels and seals with the first one. Each passphrase is made
+// of its label.
+func sealer(t testing.TB, labels ...string) *seal.Sealer {
+	t.Helper()
+	keys := map[string]string{}
+	for _, l := range labels {
+		keys[l] = "passphrase of " + l
+	}
+	s, err := seal.New(labels[0], keys)
+	must(t, err)
+	return s
+}
 
 // open returns a running store on a database.
 func open(t testing.TB, url string, o Options) *Store {
@@ -34,6 +48,9 @@ func open(t testing.TB, url string, o Options) *Store {
 func run(t testing.TB, pools Pools, o Options) *Store {
 	t.Helper()
 	o.Pools, o.Log = pools, quiet()
+	if o.Sealer == nil {
+		o.Sealer = sealer(t, "k")
+	}
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -103,60 +120,6 @@ func history(t testing.TB, s *Store) []event.Event {
 	}
 }
 
-// replay is what the log says the records are.
-func replay(t testing.TB, log []event.Event) (map[lrp.ProcessGUID]lrp.SchedulingInfo, map[instance]lrp.Actual) {
-	t.Helper()
-	desired, actuals := map[lrp.ProcessGUID]lrp.SchedulingInfo{}, map[instance]lrp.Actual{}
-	for _, ev := range log {
-		switch {
-		case ev.Desired != nil && ev.Desired.After == nil:
-			delete(desired, ev.Desired.Before.Process)
-		case ev.Desired != nil:
-			desired[ev.Desired.After.Process] = *ev.Desired.After
-		case ev.Actual != nil:
-			if b := ev.Actual.Before; b != nil {
-				if diff := cmp.Diff(actuals[of(*b)], *b, cmpopts.EquateEmpty()); diff != "" {
-					t.Fatalf("event %d tells another past than the log before it (-log +event):\n%s", ev.Revision, diff)
-				}
-				delete(actuals, of(*b))
-			}
-			if a := ev.Actual.After; a != nil {
-				actuals[of(*a)] = *a
-			}
-		}
-	}
-	return desired, actuals
-}
-
-// instance is the identity of a row.
-type instance struct {
-	slot     lrp.Slot
-	presence lrp.Presence
-}
-
-func of(a lrp.Actual) instance { return instance{a.Slot, a.Presence} }
-
-// checkReplay fails unless the log and the tables tell the same.
-func checkReplay(t testing.TB, s *Store) {
-	t.Helper()
-	desired, actuals := replay(t, history(t, s))
-	all, err := s.Everything(t.Context())
-	must(t, err)
-	inTable, rows := map[lrp.ProcessGUID]lrp.SchedulingInfo{}, map[instance]lrp.Actual{}
-	for _, d := range all.Desired {
-		inTable[d.Process] = d
-	}
-	for _, a := range all.Actuals {
-		rows[of(a)] = a
-	}
-	if diff := cmp.Diff(desired, inTable, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("desired_lrps differs from the log (-log +table):\n%s", diff)
-	}
-	if diff := cmp.Diff(actuals, rows, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("actual_lrps differs from the log (-log +table):\n%s", diff)
-	}
-}
-
 func TestLifeOfAProcess(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -168,10 +131,10 @@ func TestLifeOfAProcess(t *testing.T) {
 	if err := s.Desire(ctx, want, Call{}); !errors.As(err, &refusal) || refusal.Why != lrp.Exists {
 		t.Errorf("desired twice: %v, want a refusal with %s", err, lrp.Exists)
 	}
-	list, revision, err := s.Desired(ctx, DesiredFilter{Processes: []lrp.ProcessGUID{"p"}})
+	list, at, err := s.Desired(ctx, DesiredFilter{Processes: []lrp.ProcessGUID{"p"}}, Page{})
 	must(t, err)
-	if revision != 3 || len(list) != 1 {
-		t.Fatalf("after desiring 2 instances: revision %d and %d records, want 3 (one event each) and 1", revision, len(list))
+	if at.Revision != 3 || len(list) != 1 {
+		t.Fatalf("after desiring 2 instances: revision %d and %d records, want 3 (one event each) and 1", at.Revision, len(list))
 	}
 	got := list[0]
 	if got.Tag.Epoch == "" || got.Tag.Index != 0 || got.RunInfo.CreatedAt.IsZero() {
@@ -198,7 +161,7 @@ func TestLifeOfAProcess(t *testing.T) {
 	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, Call{}))
 	must(t, s.Update(ctx, "p", lrp.Update{Instances: &one}, Call{})) // changes nothing
 	must(t, s.RemoveDesired(ctx, "p", Call{}))
-	actuals, _, err := s.Actuals(ctx, ActualFilter{})
+	actuals, _, err := s.Actuals(ctx, ActualFilter{}, Page{})
 	must(t, err)
 	if len(actuals) != 1 || !actuals[0].Retiring || actuals[0].State != lrp.Running {
 		t.Errorf("after removal: %+v, want the running instance retiring and nothing else", actuals)
@@ -258,8 +221,8 @@ func TestMigrations(t *testing.T) {
 	s := open(t, url, Options{})
 	must(t, s.Desire(t.Context(), app("p", 1), Call{}))
 	must(t, Migrate(t.Context(), url))
-	if _, revision, err := s.Actuals(t.Context(), ActualFilter{}); err != nil || revision != 2 {
-		t.Errorf("after another migration: revision %d, %v; want 2", revision, err)
+	if _, at, err := s.Actuals(t.Context(), ActualFilter{}, Page{}); err != nil || at.Revision != 2 {
+		t.Errorf("after another migration: revision %d, %v; want 2", at.Revision, err)
 	}
 }
 

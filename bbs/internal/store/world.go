@@ -6,10 +6,12 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"muster/bbs/event"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -19,7 +21,12 @@ type subjects struct {
 	full map[lrp.ProcessGUID]bool
 	// slots are single slots; of their processes only the number of instances is needed.
 	slots map[lrp.Slot]bool
-	cells map[lrp.CellID]bool
+	// counted are processes of which it must be known whether they are complete.
+	counted  map[lrp.ProcessGUID]bool
+	cells    map[lrp.CellID]bool
+	tasks    map[task.GUID]bool
+	requests map[requestID]bool
+	leases   map[string]bool
 }
 
 func newSubjects() subjects {
@@ -38,7 +45,55 @@ func (s subjects) lockKeys() []int64 {
 	for c := range s.cells {
 		keys[lockKey("cell", string(c))] = true
 	}
+	for guid := range s.tasks {
+		keys[lockKey("task", string(guid))] = true
+	}
+	for id := range s.requests {
+		keys[lockKey("request", id.id+"\x00"+strconv.Itoa(int(id.item)))] = true
+	}
 	return slices.Sorted(maps.Keys(keys))
+}
+
+// add notes a subject in a map that most batches do without.
+func add[K comparable](m *map[K]bool, k K) {
+	if *m == nil {
+		*m = map[K]bool{}
+	}
+	(*m)[k] = true
+}
+
+// needs adds what a request is about.
+func (r *request) needs(s *subjects) {
+	r.op.needs(s)
+	if r.id.id != "" {
+		add(&s.requests, r.id)
+	}
+	if r.call.Fence.Lease != "" {
+		add(&s.leases, r.call.Fence.Lease)
+	}
+}
+
+// decide answers a request.
+func (r *request) decide(w *world) error {
+	if r.call.Fence.Lease != "" {
+		if err := w.admit(r.call); err != nil {
+			return err
+		}
+	}
+	if r.id.id == "" {
+		return r.op.decide(w, *r.call)
+	}
+	if known := w.requests[r.id]; known != nil {
+		if known.digest != r.call.RequestDigest {
+			return requestIDError("was used for another request")
+		}
+		return nil
+	}
+	err := r.op.decide(w, *r.call)
+	if err == nil && !r.call.ValidateOnly {
+		w.remember(r.id, r.call.RequestDigest)
+	}
+	return err
 }
 
 // lockKey names an advisory lock. Two subjects that share a key only wait for each other.
@@ -52,6 +107,7 @@ func lockKey(kind, name string) int64 {
 type wanted struct {
 	domain    lrp.Domain
 	instances int32
+	strategy  lrp.UpdateStrategy
 }
 
 // desiredState is a DesiredLRP of a batch: as it was, and as it has become. nil: there is none.
@@ -75,7 +131,16 @@ type world struct {
 	wanted  map[lrp.ProcessGUID]wanted
 	groups  map[lrp.ProcessGUID]map[int32]*groupState
 	cells   map[lrp.CellID]*cellState
-	events  []event.Event
+	// running is how many ordinary instances of a process were RUNNING, where that was counted in place
+	// of reading all of them.
+	running map[lrp.ProcessGUID]int
+	// Most batches do without these; they are nil then.
+	tasks    map[task.GUID]*taskState
+	requests map[requestID]*rememberedState
+	fences   map[string]*fenceState
+	events   []event.Event
+	blocked  *blocked // what cannot be read
+	batch    int64    // names the transaction
 }
 
 func newWorld(now time.Time) *world {
@@ -120,37 +185,45 @@ func (w *world) current(p lrp.ProcessGUID) *desiredState {
 	return d
 }
 
-// draft is what one call would change. It is thrown away when the call is refused.
+// draft is what one call would change. It is thrown away when the call is refused or only validated.
 type draft struct {
 	w      *world
 	groups map[lrp.Slot]lrp.Group
 	events []event.Event
 
-	resized lrp.ProcessGUID // the process whose wish changes; empty: none
-	want    wanted          // its new wish
+	process lrp.ProcessGUID // whose DesiredLRP changes; empty: none
+	desired *lrp.Desired    // what it becomes; nil: it goes
+	want    wanted          // what is wanted of it then
+
+	guid task.GUID  // of the task that changes; empty: none
+	task *task.Task // what it becomes; nil: it goes
 }
 
-func (w *world) draft() *draft { return &draft{w: w, groups: map[lrp.Slot]lrp.Group{}} }
+func (w *world) draft() draft { return draft{w: w} }
 
-// apply runs the rules for one event.
-func (d *draft) apply(ev lrp.Event) error {
+// apply runs the rules for one event. keep has a meaning with an error too.
+func (d *draft) apply(ev lrp.Event) (keep bool, err error) {
 	slot := ev.Key.Slot
 	before, drafted := d.groups[slot]
 	if !drafted {
 		before = d.w.group(slot).after
 	}
 	want := d.w.wanted[slot.Process]
-	if slot.Process == d.resized {
+	if slot.Process == d.process {
 		want = d.want
 	}
-	before.Wanted, before.Domain = slot.Index < want.instances, want.domain
+	before.Wanted, before.Domain, before.Strategy = slot.Index < want.instances, want.domain, want.strategy
+	before.Complete = needsWholeProcess(ev.Name) && want.strategy == lrp.Recreate && d.w.complete(slot.Process, want.instances)
 	out, err := lrp.Apply(before, ev, d.w.now)
 	if err != nil {
-		return err // a refusal already says which slot, which event, and why
+		return out.Keep, err // a refusal already says which slot, which event, and why
 	}
 	changes := lrp.Diff(before, out.Group)
 	if len(changes) == 0 && len(out.Crashes) == 0 {
-		return nil
+		return out.Keep, nil
+	}
+	if d.groups == nil {
+		d.groups = map[lrp.Slot]lrp.Group{}
 	}
 	d.groups[slot] = out.Group
 	for i := range out.Crashes {
@@ -159,13 +232,81 @@ func (d *draft) apply(ev lrp.Event) error {
 	for i := range changes {
 		d.events = append(d.events, event.Event{Actual: &changes[i]})
 	}
+	return out.Keep, nil
+}
+
+// needsWholeProcess tells whether the answer to an event can depend on other slots of the process.
+func needsWholeProcess(name lrp.EventName) bool { return name == lrp.EvacuateRunning }
+
+// complete tells whether as many ordinary instances of a process are RUNNING as are wanted.
+func (w *world) complete(p lrp.ProcessGUID, instances int32) bool {
+	n, counted := w.running[p]
+	for _, g := range w.groups[p] {
+		if isRunning(g.after.Ordinary) {
+			n++
+		}
+		if counted && isRunning(g.before.Ordinary) {
+			n--
+		}
+	}
+	return n >= int(instances)
+}
+
+func isRunning(a *lrp.Actual) bool { return a != nil && a.State == lrp.Running }
+
+// change makes the draft that of a DesiredLRP: from before to after, either of which can be nil, and
+// its slots those that are wanted then.
+func (d *draft) change(before, after *lrp.Desired, epoch func() string) error {
+	var was, is *lrp.SchedulingInfo
+	instances := int32(0)
+	of := before
+	if before != nil {
+		info := before.SchedulingInfo()
+		was, instances = &info, before.Instances
+	}
+	d.desired = after
+	if after != nil {
+		info := after.SchedulingInfo()
+		is, of = &info, after
+		d.want = wanted{after.Domain, after.Instances, after.Strategy}
+	}
+	d.process = of.Process
+	d.events = append(d.events, event.Event{Desired: &event.DesiredChange{Before: was, After: is}})
+	if before != nil && after != nil && d.want.instances == instances {
+		return nil
+	}
+	return d.resize(of.Domain, epoch)
+}
+
+// resize makes the slots of the process those that are wanted now.
+func (d *draft) resize(domain lrp.Domain, epoch func() string) error {
+	var existing []int32
+	for index, g := range d.w.groups[d.process] {
+		if g.after.Ordinary != nil {
+			existing = append(existing, index)
+		}
+	}
+	slices.Sort(existing)
+	for _, ev := range lrp.Resize(d.process, domain, existing, d.want.instances) {
+		ev.Epoch = epoch()
+		if _, err := d.apply(ev); err != nil {
+			return fmt.Errorf("resize process %s to %d: %w", d.process, d.want.instances, unexpected(err))
+		}
+	}
 	return nil
 }
 
-// keep makes the draft part of the world.
+// keep makes the draft part of the world, unless the call only asks.
 func (d *draft) keep(c Call) {
-	if d.resized != "" {
-		d.w.wanted[d.resized] = d.want
+	if c.ValidateOnly {
+		return
+	}
+	if d.process != "" {
+		d.w.wanted[d.process] = d.want
+		d.w.current(d.process).after = d.desired
+	}
+	if d.guid != "" {
+		d.w.task(d.guid).after = d.task
 	}
 	for slot, g := range d.groups {
 		d.w.group(slot).after = g
@@ -174,25 +315,6 @@ func (d *draft) keep(c Call) {
 		ev.At, ev.TraceID = d.w.now, c.TraceID
 		d.w.events = append(d.w.events, ev)
 	}
-}
-
-// resize makes the slots of a process those that are wanted now.
-func (d *draft) resize(p lrp.ProcessGUID, domain lrp.Domain, instances int32, epoch func() string) error {
-	d.resized, d.want = p, wanted{domain, instances}
-	var existing []int32
-	for index, g := range d.w.groups[p] {
-		if g.after.Ordinary != nil {
-			existing = append(existing, index)
-		}
-	}
-	slices.Sort(existing)
-	for _, ev := range lrp.Resize(p, domain, existing, instances) {
-		ev.Epoch = epoch()
-		if err := d.apply(ev); err != nil {
-			return fmt.Errorf("resize process %s to %d: %w", p, instances, unexpected(err))
-		}
-	}
-	return nil
 }
 
 // unexpected hides a refusal of an event that the store made itself: it is no answer to the caller.

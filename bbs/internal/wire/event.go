@@ -3,6 +3,7 @@ package wire
 import (
 	"muster/bbs/event"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -26,6 +27,10 @@ func EncodeEvent(ev event.Event) *bbsv1.Event {
 	case ev.Cell != nil:
 		m.Change = &bbsv1.Event_Cell{Cell: &bbsv1.CellChange{
 			Before: optional(ev.Cell.Before, EncodePresence), After: optional(ev.Cell.After, EncodePresence),
+		}}
+	case ev.Task != nil:
+		m.Change = &bbsv1.Event_Task{Task: &bbsv1.TaskChange{
+			Before: optional(ev.Task.Before, EncodeTask), After: optional(ev.Task.After, EncodeTask),
 		}}
 	}
 	return m
@@ -53,6 +58,10 @@ func DecodeEvent(m *bbsv1.Event) event.Event {
 		ev.Cell = &event.CellChange{
 			Before: present(c.Cell.GetBefore(), DecodePresence),
 			After:  present(c.Cell.GetAfter(), DecodePresence),
+		}
+	case *bbsv1.Event_Task:
+		ev.Task = &task.Change{
+			Before: present(c.Task.GetBefore(), DecodeTask), After: present(c.Task.GetAfter(), DecodeTask),
 		}
 	}
 	return ev

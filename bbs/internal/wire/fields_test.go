@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -83,15 +84,12 @@ func table(t *testing.T, file string, columns int) [][]string {
 // messages are all messages of bbs.v1 by name.
 func messages() map[string]protoreflect.MessageDescriptor {
 	found := map[string]protoreflect.MessageDescriptor{}
-	for _, file := range []protoreflect.FileDescriptor{
-		bbsv1.File_bbs_v1_actions_proto, bbsv1.File_bbs_v1_actual_lrp_proto, bbsv1.File_bbs_v1_cell_proto,
-		bbsv1.File_bbs_v1_common_proto, bbsv1.File_bbs_v1_desired_lrp_proto, bbsv1.File_bbs_v1_domain_proto,
-		bbsv1.File_bbs_v1_service_proto, bbsv1.File_bbs_v1_watch_proto,
-	} {
+	protoregistry.GlobalFiles.RangeFilesByPackage(bbsv1.File_bbs_v1_service_proto.Package(), func(file protoreflect.FileDescriptor) bool {
 		for m := range all(file.Messages()) {
 			found[string(m.Name())] = m
 		}
-	}
+		return true
+	})
 	return found
 }
 

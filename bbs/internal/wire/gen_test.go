@@ -8,6 +8,7 @@ import (
 
 	"muster/bbs/event"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -107,7 +108,7 @@ func changes() *rapid.Generator[event.Event] {
 			Revision: rapid.Uint64().Draw(t, "revision"), At: times().Draw(t, "at"),
 			TraceID: rapid.String().Draw(t, "trace"),
 		}
-		switch rapid.IntRange(0, 4).Draw(t, "kind") {
+		switch rapid.IntRange(0, 5).Draw(t, "kind") {
 		case 0:
 			ev.Desired = &event.DesiredChange{
 				Before: rapid.Ptr(summaries(), true).Draw(t, "before"), After: rapid.Ptr(summaries(), true).Draw(t, "after"),
@@ -122,6 +123,9 @@ func changes() *rapid.Generator[event.Event] {
 			ev.Cell = &event.CellChange{
 				Before: rapid.Ptr(presences(), true).Draw(t, "before"), After: rapid.Ptr(presences(), true).Draw(t, "after"),
 			}
+		case 4:
+			c := anything[task.Change]().Draw(t, "task")
+			ev.Task = &c
 		}
 		return ev
 	})

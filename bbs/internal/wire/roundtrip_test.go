@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 	bbsv1 "muster/proto/bbs/v1"
 )
@@ -76,6 +77,14 @@ func TestRoundTrips(t *testing.T) {
 	t.Run("event", func(t *testing.T) {
 		t.Parallel()
 		roundTrip(t, changes(), EncodeEvent, DecodeEvent)
+	})
+	t.Run("task", func(t *testing.T) {
+		t.Parallel()
+		roundTrip(t, anything[task.Task](), EncodeTask, DecodeTask)
+	})
+	t.Run("task definition", func(t *testing.T) {
+		t.Parallel()
+		roundTrip(t, anything[task.Definition](), EncodeTaskDefinition, DecodeTaskDefinition)
 	})
 }
 

@@ -19,12 +19,18 @@ select pg_advisory_xact_lock(key) from unnest($1::bigint[]) as key
 -- name: newest_revision
 select revision from sequencer
 
+-- The same for a batch, and whether the key that it seals with may be used no more.
+-- name: batch_base
+select revision, exists (select from encryption where label = $1 and closed_at is not null) from sequencer
+
 -- The locks are held, so a transaction of an earlier try has ended by now, one way or the other.
+-- The second answer tells whether the first one can be trusted: the log reaches back so far.
 -- name: batch_committed
-select exists (select from events where revision > $1 and batch = $2)
+select exists (select from events where revision > $1 and batch = $2),
+	exists (select from sequencer where revision = $1) or exists (select from events where revision = $1 + 1)
 
 -- name: read_wanted
-select process_guid, domain, instances from desired_lrps where process_guid = any($1::text[])
+select process_guid, domain, instances, update_strategy from desired_lrps where process_guid = any($1::text[])
 
 -- name: read_desired
 select process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs, memory_mb,
@@ -33,32 +39,25 @@ from desired_lrps where process_guid = any($1::text[])
 
 -- All instances of some processes, and those of some slots of others.
 -- name: read_actuals
-select process_guid, index, presence::text, domain, state::text, instance_guid, cell_id, address,
-	instance_address, instance_ipv6_address, preferred_address, ports, placement_error, crash_count,
-	crash_reason, since, tag_epoch, tag_index, internal_routes, metric_tags, routable, availability_zone,
-	retiring
+select process_guid, index, presence::text, domain, state::text, instance_guid, cell_id, net_info,
+	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
+	availability_zone, retiring
 from actual_lrps where process_guid = any($1::text[])
 union all
-select a.process_guid, a.index, a.presence::text, a.domain, a.state::text, a.instance_guid, a.cell_id, a.address,
-	a.instance_address, a.instance_ipv6_address, a.preferred_address, a.ports, a.placement_error, a.crash_count,
-	a.crash_reason, a.since, a.tag_epoch, a.tag_index, a.internal_routes, a.metric_tags, a.routable,
+select a.process_guid, a.index, a.presence::text, a.domain, a.state::text, a.instance_guid, a.cell_id, a.net_info,
+	a.placement_error, a.crash_count, a.crash_reason, a.since, a.tag_epoch, a.tag_index, a.reported, a.routable,
 	a.availability_zone, a.retiring
 from unnest($2::text[], $3::integer[]) as slot (process_guid, index)
 join actual_lrps a using (process_guid, index)
 
--- A cell that is past its time, by the clock of the database, says so.
--- name: read_cells
-select cell_id, presence, (extract(epoch from ttl) * 1000)::bigint, last_seen + ttl < clock_timestamp()
-from cells where cell_id = any($1::text[])
-
 -- name: insert_desired
 insert into desired_lrps (process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs,
 	memory_mb, disk_mb, max_pids, placement_tags, volume_drivers, update_strategy, tag_epoch, tag_index, run_info)
-select process_guid, domain, log_guid, instances, annotation, routes::jsonb, metric_tags::jsonb, root_fs,
-	memory_mb, disk_mb, max_pids, placement_tags::jsonb, volume_drivers::jsonb, update_strategy, tag_epoch,
+select process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs,
+	memory_mb, disk_mb, max_pids, placement_tags::jsonb, volume_drivers, update_strategy, tag_epoch,
 	tag_index, run_info
-from unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[],
-	$9::integer[], $10::integer[], $11::integer[], $12::text[], $13::text[], $14::smallint[], $15::text[],
+from unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::bytea[], $7::bytea[], $8::text[],
+	$9::integer[], $10::integer[], $11::integer[], $12::text[], $13::bytea[], $14::integer[], $15::text[],
 	$16::bigint[], $17::bytea[])
 as new (process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs,
 	memory_mb, disk_mb, max_pids, placement_tags, volume_drivers, update_strategy, tag_epoch, tag_index, run_info)
@@ -66,10 +65,10 @@ as new (process_guid, domain, log_guid, instances, annotation, routes, metric_ta
 -- Only what can be updated. A recipe that did not change arrives as null and is not written again.
 -- name: update_desired
 update desired_lrps as d
-set instances = new.instances, annotation = new.annotation, routes = new.routes::jsonb,
-	metric_tags = new.metric_tags::jsonb, tag_epoch = new.tag_epoch, tag_index = new.tag_index,
+set instances = new.instances, annotation = new.annotation, routes = new.routes,
+	metric_tags = new.metric_tags, tag_epoch = new.tag_epoch, tag_index = new.tag_index,
 	run_info = coalesce(new.run_info, d.run_info)
-from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bytea[])
+from unnest($1::text[], $2::integer[], $3::text[], $4::bytea[], $5::bytea[], $6::text[], $7::bigint[], $8::bytea[])
 as new (process_guid, instances, annotation, routes, metric_tags, tag_epoch, tag_index, run_info)
 where d.process_guid = new.process_guid
 
@@ -77,37 +76,32 @@ where d.process_guid = new.process_guid
 delete from desired_lrps where process_guid = any($1::text[])
 
 -- name: insert_actuals
-insert into actual_lrps (process_guid, index, presence, domain, state, instance_guid, cell_id, address,
-	instance_address, instance_ipv6_address, preferred_address, ports, placement_error, crash_count, crash_reason,
-	since, tag_epoch, tag_index, internal_routes, metric_tags, routable, availability_zone, retiring)
-select process_guid, index, presence::lrp_presence, domain, state::lrp_state, instance_guid, cell_id, address,
-	instance_address, instance_ipv6_address, preferred_address, ports::jsonb, placement_error, crash_count,
-	crash_reason, since, tag_epoch, tag_index, internal_routes::jsonb, metric_tags::jsonb, routable,
+insert into actual_lrps (process_guid, index, presence, domain, state, instance_guid, cell_id, net_info,
+	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
+	availability_zone, retiring)
+select process_guid, index, presence::lrp_presence, domain, state::lrp_state, instance_guid, cell_id, net_info,
+	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
 	availability_zone, retiring
-from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-	$9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::integer[], $15::text[],
-	$16::timestamptz[], $17::text[], $18::bigint[], $19::text[], $20::text[], $21::boolean[], $22::text[],
-	$23::boolean[])
-as new (process_guid, index, presence, domain, state, instance_guid, cell_id, address,
-	instance_address, instance_ipv6_address, preferred_address, ports, placement_error, crash_count, crash_reason,
-	since, tag_epoch, tag_index, internal_routes, metric_tags, routable, availability_zone, retiring)
+from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+	$9::text[], $10::integer[], $11::text[], $12::timestamptz[], $13::text[], $14::bigint[], $15::bytea[],
+	$16::boolean[], $17::text[], $18::boolean[])
+as new (process_guid, index, presence, domain, state, instance_guid, cell_id, net_info,
+	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
+	availability_zone, retiring)
 
 -- name: update_actuals
 update actual_lrps as a
 set domain = new.domain, state = new.state::lrp_state, instance_guid = new.instance_guid, cell_id = new.cell_id,
-	address = new.address, instance_address = new.instance_address,
-	instance_ipv6_address = new.instance_ipv6_address, preferred_address = new.preferred_address,
-	ports = new.ports::jsonb, placement_error = new.placement_error, crash_count = new.crash_count,
+	net_info = new.net_info, placement_error = new.placement_error, crash_count = new.crash_count,
 	crash_reason = new.crash_reason, since = new.since, tag_epoch = new.tag_epoch, tag_index = new.tag_index,
-	internal_routes = new.internal_routes::jsonb, metric_tags = new.metric_tags::jsonb, routable = new.routable,
-	availability_zone = new.availability_zone, retiring = new.retiring
-from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-	$9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::integer[], $15::text[],
-	$16::timestamptz[], $17::text[], $18::bigint[], $19::text[], $20::text[], $21::boolean[], $22::text[],
-	$23::boolean[])
-as new (process_guid, index, presence, domain, state, instance_guid, cell_id, address,
-	instance_address, instance_ipv6_address, preferred_address, ports, placement_error, crash_count, crash_reason,
-	since, tag_epoch, tag_index, internal_routes, metric_tags, routable, availability_zone, retiring)
+	reported = new.reported, routable = new.routable, availability_zone = new.availability_zone,
+	retiring = new.retiring
+from unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+	$9::text[], $10::integer[], $11::text[], $12::timestamptz[], $13::text[], $14::bigint[], $15::bytea[],
+	$16::boolean[], $17::text[], $18::boolean[])
+as new (process_guid, index, presence, domain, state, instance_guid, cell_id, net_info,
+	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
+	availability_zone, retiring)
 where a.process_guid = new.process_guid and a.index = new.index and a.presence = new.presence::lrp_presence
 
 -- name: delete_actuals
@@ -118,21 +112,6 @@ where a.process_guid = old.process_guid and a.index = old.index and a.presence =
 -- A heartbeat is worth no wait for the disk: the cell sends another one.
 -- name: relax_commit
 set local synchronous_commit to off
-
--- name: upsert_cells
-insert into cells (cell_id, presence, ttl, last_seen)
-select cell_id, presence, ttl_ms * interval '1 millisecond', clock_timestamp()
-from unnest($1::text[], $2::bytea[], $3::bigint[]) as new (cell_id, presence, ttl_ms)
-on conflict (cell_id) do update
-set presence = excluded.presence, ttl = excluded.ttl, last_seen = excluded.last_seen
-
--- name: touch_cells
-update cells as c set last_seen = clock_timestamp(), ttl = new.ttl_ms * interval '1 millisecond'
-from unnest($1::text[], $2::bigint[]) as new (cell_id, ttl_ms)
-where c.cell_id = new.cell_id
-
--- name: delete_cells
-delete from cells where cell_id = any($1::text[])
 
 -- The last statement before the commit. The notification reaches the other replicas.
 -- name: append_events

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"muster/bbs/internal/hub"
+	"muster/bbs/internal/store"
+	"muster/bbs/lrp"
+	"muster/bbs/task"
+	bbsv1 "muster/proto/bbs/v1"
+)
+
+// Watch streams changes.
+func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServer) error {
+	ctx := stream.Context()
+	if err := s.authorize(ctx, bbsv1.BBSService_Watch_FullMethodName, r); err != nil {
+		return err
+	}
+	p := s.parts.Load()
+	if p == nil {
+		return errStarting()
+	}
+	w, err := p.hub.Watch(ctx, r.GetAfterRevision(), hub.Filter{
+		Cell: lrp.CellID(r.GetCellId()), Domain: lrp.Domain(r.GetDomain()), Process: lrp.ProcessGUID(r.GetProcessGuid()),
+		Task: task.GUID(r.GetTaskGuid()),
+	})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		records, revision, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for more := true; more; more = len(records) > 0 {
+			var m *bbsv1.WatchResponse
+			m, records = message(records, revision)
+			if err := stream.Send(m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// message makes a message of a bearable size of some changes, one at least, and returns those that
+// are left. Only the last message may name the revision up to which everything was sent; the others
+// name that of their last change. No changes make a bookmark.
+func message(records []*store.Record, revision uint64) (*bbsv1.WatchResponse, []*store.Record) {
+	m := &bbsv1.WatchResponse{Revision: revision}
+	size := 0
+	for n, r := range records {
+		size += r.Size
+		if n == maxEventsPerMessage || n > 0 && size > maxBytesPerMessage {
+			m.Revision = records[n-1].Revision
+			return m, records[n:]
+		}
+		m.Events = append(m.Events, r.Message)
+	}
+	return m, nil
+}

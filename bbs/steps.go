@@ -1,0 +1,97 @@
+package bbs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"muster/bbs/converge"
+	"muster/bbs/internal/store"
+	"muster/bbs/lrp"
+	"muster/bbs/task"
+)
+
+// take takes steps. It fails when some could not be taken for want of the database or of the lease. A
+// refusal is no failure: the world has moved on since the step was planned.
+func (c *converger) take(ctx context.Context, steps []converge.Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	events := make([]lrp.Event, len(steps))
+	for i, s := range steps {
+		events[i] = s.Event
+	}
+	o := c.outcome(ctx, len(steps))
+	for i, err := range c.store.ApplyAll(ctx, events, c.call) {
+		ev := events[i]
+		var refusal *lrp.Refusal
+		o.note(string(ev.Name), err, errors.As(err, &refusal),
+			slog.String("process_guid", string(ev.Key.Process)), slog.Int("index", int(ev.Key.Index)),
+			slog.String("instance_guid", string(ev.By.Instance)), slog.String("cell_id", string(ev.By.Cell)), slog.String("reason", steps[i].Why))
+	}
+	return o.end()
+}
+
+// takeTasks is take for tasks.
+func (c *converger) takeTasks(ctx context.Context, steps []task.Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	events := make([]task.Event, len(steps))
+	for i, s := range steps {
+		events[i] = s.Event
+	}
+	o := c.outcome(ctx, len(steps))
+	for i, err := range c.store.ApplyTasks(ctx, events, c.call) {
+		var refusal *task.Refusal
+		o.note("task "+string(events[i].Name), err, errors.As(err, &refusal),
+			slog.String("task_guid", string(events[i].GUID)), slog.String("reason", steps[i].Why))
+	}
+	return o.end()
+}
+
+// outcome is what became of some steps.
+type outcome struct {
+	ctx     context.Context
+	c       *converger
+	each    bool // log each step
+	taken   map[string]int
+	failed  int
+	failure error
+}
+
+func (c *converger) outcome(ctx context.Context, steps int) *outcome {
+	return &outcome{ctx: ctx, c: c, each: steps <= stepLines, taken: map[string]int{}}
+}
+
+func (o *outcome) note(event string, err error, refused bool, about ...slog.Attr) {
+	switch {
+	case err == nil:
+		o.taken[event]++
+		if o.each {
+			o.c.log.LogAttrs(o.ctx, slog.LevelInfo, "convergence step", append(about, slog.String("event", event))...)
+		}
+	case refused:
+		o.c.log.Debug("convergence step refused", "error", err)
+	default:
+		o.failed++
+		if o.failure == nil || errors.Is(err, store.ErrFenced) {
+			o.failure = err
+		}
+	}
+}
+
+// end counts and logs, a line for thousands of steps, and returns the failure.
+func (o *outcome) end() error {
+	for event, n := range o.taken {
+		o.c.metrics.convergeSteps.WithLabelValues(event).Add(float64(n))
+		if !o.each {
+			o.c.log.Info("convergence steps", "event", event, "steps", n)
+		}
+	}
+	if o.failure == nil {
+		return nil
+	}
+	return fmt.Errorf("take %d convergence steps: %w", o.failed, o.failure)
+}

@@ -20,20 +20,20 @@ build: need-go ## build the daemons and muster into bin/
 	@go build -trimpath -ldflags '-X muster/internal/daemon.Version=$(VERSION)' -o bin/ $(DAEMONS) $(APPS) ./cli/cmd/muster
 
 .PHONY: up
-up: build ## run everything on this machine, with a sample app behind the router (as root; repeatable)
-	@bin/muster up $(if $(HTTP_PORT),--http-port $(HTTP_PORT))
+up: build ## run everything on this machine, with a sample app behind the router (as root; repeatable; LEASE=consul: with a private Consul)
+	@bin/muster up $(if $(HTTP_PORT),--http-port $(HTTP_PORT)) $(if $(LEASE),--lease $(LEASE))
 
 .PHONY: down
 down: build ## stop everything and leave nothing behind
 	@bin/muster down
 
 .PHONY: test
-test: deps vet verify ## run every test, on real parts; installs what is missing
+test: deps consul vet verify ## run every test, on real parts; installs what is missing
 	go test $$(go list ./... | grep -vE '^muster/(cells/containerd|integration)(/|$$)')
 	go test -p 1 -timeout 20m $(ALONE)
 
 .PHONY: test/race
-test/race: deps ## run the tests that need no host changes with the race detector
+test/race: deps consul ## run the tests that need no host changes with the race detector
 	CGO_ENABLED=1 go test -race $$(go list ./... | grep -vE '^muster/(cells/containerd|integration)(/|$$)')
 
 .PHONY: test/world
@@ -49,9 +49,15 @@ vet: need-go ## format check and go vet
 generate: need-go ## generate Go from the .proto files
 	go tool buf generate
 
+# What API clients may rely on: proto/README.md says when to move it.
+.PHONY: generate/baseline
+generate/baseline: need-go ## promise the API of the .proto files as it is now
+	go tool buf build --exclude-source-info -o proto/baseline.binpb
+
 .PHONY: verify
-verify: generate ## lint the .proto files, and fail when generated code or go.mod is not what is committed
+verify: generate ## lint the .proto files, compare them with what was promised, and fail when generated code or go.mod is not what is committed
 	go tool buf lint
+	go tool buf breaking --against proto/baseline.binpb
 	go mod tidy -diff
 	git diff --exit-code -- proto
 
@@ -59,9 +65,29 @@ verify: generate ## lint the .proto files, and fail when generated code or go.mo
 bench/main: deps build ## time from desire to the first HTTP answer, beside raw containerd; one JSON object
 	@go run ./integration/bench/main
 
+.PHONY: bench/bbs
+bench/bbs: deps build ## desires, claims and starts a second, beside a row per transaction; one JSON object for 32 and for 256 callers
+	@go run ./integration/bench/bbs
+
+.PHONY: bench/watch
+bench/watch: deps build ## what 1,000 watchers cost that reconnect to two replicas, and whether they miss anything; one JSON object
+	@go run ./integration/bench/watch
+
+.PHONY: bench/grow
+bench/grow: deps build ## bench/bbs and bench/converge at 10k to 1M instances (20 minutes, goes on if interrupted); writes docs/benchmarks.md
+	@go run ./integration/bench/grow
+
+.PHONY: bench/converge
+bench/converge: deps build ## time convergence: quiet ticks and passes, a lost cell, suspects that return; one JSON object
+	@go run ./integration/bench/converge
+
 .PHONY: deps
 deps: build ## install the Debian packages that are missing (as root)
 	@bin/muster up --install-only >&2
+
+.PHONY: consul
+consul: build ## build the Consul agent that tests and LEASE=consul run, once, into the user's cache (about 4 minutes)
+	@bin/muster up --install-only --lease consul >&2
 
 .PHONY: clean
 clean: ## remove what was built

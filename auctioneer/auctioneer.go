@@ -14,8 +14,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -26,14 +28,19 @@ import (
 	"muster/cells"
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
+	"muster/internal/lease/leases"
 	"muster/rep/repclient"
 )
 
 // Config is the configuration of an auctioneer.
 type Config struct {
 	daemon.Common
+	lease.Config
 	TLS        identity.Files `json:"tls"`
 	BBSAddress string         `json:"bbs_address" help:"host:port of the BBS"`
+	// Only one auctioneer gives out work; others follow what happens, and take over.
+	LeaseDatabaseURL daemon.Secret `json:"lease_database_url" help:"with lease postgres: the PostgreSQL that says which auctioneer works, such as that of the BBS; empty: this is the only auctioneer"`
 
 	StartingContainerWeight float64 `json:"starting_container_weight" help:"added to a cell's score for each container starting on it, 0 to 1000; higher spreads bursts of starts more evenly, lower follows free resources more closely"`
 	BinPackFirstFitWeight   float64 `json:"bin_pack_first_fit_weight" help:"added to a cell's score for each position in its zone, 0 to 1000; 0 spreads, higher fills the first cells before others and puts more instances at risk of one cell"`
@@ -50,6 +57,7 @@ func Defaults() *Config {
 	l := backlog.DefaultLimits()
 	return &Config{
 		Common:                  daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17001"},
+		Config:                  lease.Defaults(),
 		BBSAddress:              "127.0.0.1:8888",
 		StartingContainerWeight: 0.25,
 		PerformTimeout:          daemon.Duration(l.PerformTimeout), ClaimWait: daemon.Duration(l.ClaimWait),
@@ -60,6 +68,13 @@ func Defaults() *Config {
 // Validate returns every problem of the configuration at once.
 func (c *Config) Validate() error {
 	errs := append(c.Problems(), c.TLS.Problems("tls.")...)
+	errs = append(errs, c.LeaseProblems()...)
+	if c.UsesConsul() && c.LeaseDatabaseURL != "" {
+		errs = append(errs, errors.New("lease_database_url is set, but lease is consul: which is meant?"))
+	}
+	if _, err := pgxpool.ParseConfig(string(c.LeaseDatabaseURL)); c.LeaseDatabaseURL != "" && err != nil {
+		errs = append(errs, errors.New("lease_database_url is not a PostgreSQL URL such as postgres://USER:PASSWORD@HOST:PORT/NAME"))
+	}
 	if c.BBSAddress == "" {
 		errs = append(errs, errors.New("bbs_address is empty: want host:port"))
 	}
@@ -126,7 +141,43 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	group.Add("debug", daemon.Debug(cfg.DebugAddress, metrics, func() error { return nil }))
 	group.Add("auctions", loop.Run)
 	group.Add("follow the BBS", loop.Follow)
+	closeLease, err := lead(ctx, &group, log, cfg, loop)
+	if err != nil {
+		return err
+	}
+	defer closeLease()
+	// Nobody calls an auctioneer; where its health and metrics are is worth knowing.
+	if err := cfg.Register(&group, log, "auctioneer", cfg.DebugAddress); err != nil {
+		return err
+	}
 	return group.Run(ctx)
+}
+
+// leaseName is what auctioneers compete for.
+const leaseName = "auctioneer"
+
+// lead adds the part that lets the loop give out work while this auctioneer is the one to do so. The token goes
+// nowhere: an order is only a hint, and that of an auctioneer who should have stopped ends at the claim of the cell,
+// which the BBS grants once.
+func lead(ctx context.Context, group *daemon.Group, log *slog.Logger, cfg *Config, loop *round.Loop) (closeLease func(), err error) {
+	if !cfg.UsesConsul() && cfg.LeaseDatabaseURL == "" {
+		group.Add("work", loop.Work)
+		return func() {}, nil
+	}
+	store, closeStore, err := leases.Open(ctx, cfg.Config, string(cfg.LeaseDatabaseURL))
+	if err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	campaign := lease.Campaign{
+		Name: leaseName, Holder: fmt.Sprintf("%s, process %d", host, os.Getpid()), TTL: cfg.TTL(),
+		Work: func(ctx context.Context, _ uint64) error { return loop.Work(ctx) },
+	}
+	group.Add("work", func(ctx context.Context) error { return lease.Lead(ctx, log, store, campaign) })
+	return closeStore, nil
 }
 
 // dialCell connects to the rep of a cell, and believes only one that is of this cell.

@@ -50,6 +50,7 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	cfg := bbs.Defaults()
 	cfg.TLS, cfg.ListenAddress, cfg.DebugAddress = files, "127.0.0.1:0", ""
+	cfg.Encryption = bbs.Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	cfg.DatabaseURL = daemon.Secret(pgtest.Database(t, nil))
 	ready := make(chan net.Addr, 1)
 	cfg.Ready = func(a net.Addr) { ready <- a }
@@ -97,13 +98,16 @@ func (w *world) client(id identity.ID) *bbsclient.Client {
 	return bbsclient.New(conn)
 }
 
-// auctioneer runs an auctioneer until stop is called or the test ends.
-func (w *world) auctioneer() (stop func()) {
+// auctioneer runs an auctioneer until stop is called or the test ends; change, if given, changes its configuration.
+func (w *world) auctioneer(change ...func(*auctioneer.Config)) (stop func()) {
 	w.t.Helper()
 	files, err := w.ca.Issue(identity.ID{Role: identity.Auctioneer})
 	must(w.t, err)
 	cfg := auctioneer.Defaults()
 	cfg.TLS, cfg.BBSAddress, cfg.DebugAddress = files, w.address, ""
+	for _, f := range change {
+		f(cfg)
+	}
 	must(w.t, cfg.Validate())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := w.run(func(outer context.Context) error {

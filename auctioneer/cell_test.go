@@ -27,6 +27,8 @@ type testCell struct {
 	presence cells.Presence
 	zone     string
 
+	// watched is told each time that somebody begins to watch the state.
+	watched chan struct{}
 	// performed is told each accepted instance, at the moment of its arrival.
 	performed chan arrival
 
@@ -57,7 +59,7 @@ func (w *world) cell(id string, memoryMB int32) *testCell {
 	open := make(chan struct{})
 	close(open)
 	c := &testCell{
-		t: w.t, id: lrp.CellID(id), bbs: w.client(identity.ID{Role: identity.Rep, Cell: id}), performed: w.performed,
+		t: w.t, id: lrp.CellID(id), bbs: w.client(identity.ID{Role: identity.Rep, Cell: id}), performed: w.performed, watched: make(chan struct{}, 100),
 		free: memoryMB, has: map[string]*repv1.LRP{}, asked: map[string]int{}, claims: open, changed: make(chan struct{}),
 		presence: presence(id, "https://"+l.Addr().String()),
 	}
@@ -113,6 +115,7 @@ func (c *testCell) state() (*repv1.StateResponse, <-chan struct{}) {
 }
 
 func (c *testCell) WatchState(_ *repv1.StateRequest, stream repv1.RepService_WatchStateServer) error {
+	c.watched <- struct{}{}
 	for {
 		m, changed := c.state()
 		if err := stream.Send(m); err != nil {

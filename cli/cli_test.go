@@ -63,6 +63,7 @@ func setup(env *testscript.Env) error {
 	}
 	ready := make(chan net.Addr, 1)
 	cfg.ListenAddress, cfg.DebugAddress = "127.0.0.1:0", ""
+	cfg.Encryption = bbs.Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	cfg.DatabaseURL, cfg.Ready = daemon.Secret(pgtest.Database(t, nil)), func(a net.Addr) { ready <- a }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -52,6 +52,7 @@ Ports that --port knows:
 	f.IntVar(&o.PortBase, "port-base", 0, "number all ports but those for containers from here on; 0: leave them")
 	f.StringVar(&o.Name, "name", "", "`NAME` that begins those of bridges, containerd namespaces and cgroups (default muster)")
 	f.StringVar(&o.Subnets, "subnets", "", "first two `numbers` of the cells' subnets (default 10.255)")
+	f.StringVar(&o.Lease, "lease", "", "what decides who leads: `postgres`, or consul for a private Consul, built the first time (default: as it is; postgres)")
 	f.StringVar(&o.BinDir, "bin-dir", "", "`directory` of the daemons (default: that of muster)")
 	f.BoolVar(&o.NoInstall, "no-install", false, "install nothing; missing packages are an error")
 	f.BoolVar(&o.InstallOnly, "install-only", false, "install what is missing, and stop there")

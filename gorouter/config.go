@@ -9,11 +9,13 @@ import (
 	"muster/gorouter/internal/proxy"
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
 )
 
 // Config is the router's configuration.
 type Config struct {
 	daemon.Common
+	lease.Config
 	HTTPAddress   string `json:"http_address" help:"host:port for the apps' clients, plain HTTP"`
 	StatusAddress string `json:"status_address" help:"host:port for /health, and for /routes, which answers clients on this machine only"`
 
@@ -58,6 +60,7 @@ type Config struct {
 func Defaults() *Config {
 	return &Config{
 		Common:      daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17002"},
+		Config:      lease.Defaults(),
 		HTTPAddress: ":8081", StatusAddress: "127.0.0.1:8082", NATSURLs: []string{"nats://127.0.0.1:4222"},
 		RegisterInterval: daemon.Duration(20 * time.Second), StaleThreshold: daemon.Duration(2 * time.Minute), TLSStaleFactor: 10,
 		PruneInterval: daemon.Duration(30 * time.Second), StartResponseDelay: daemon.Duration(5 * time.Second), EmptyPool503: true,
@@ -72,7 +75,7 @@ func Defaults() *Config {
 
 // Validate returns every problem at once.
 func (c *Config) Validate() error {
-	errs := c.Problems()
+	errs := append(c.Problems(), c.LeaseProblems()...)
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	address := func(name, value string) {
 		if _, _, err := net.SplitHostPort(value); err != nil {

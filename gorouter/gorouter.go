@@ -96,6 +96,9 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	g.Add("subscribe", func(ctx context.Context) error { return subscribe.Run(ctx, log, r.subscription(natsTLS)) })
 	g.Add("http", func(ctx context.Context) error { return r.serve(ctx, statusListener.Addr()) })
 	g.Add("drain", func(ctx context.Context) error { return r.waitForDrain(ctx, stop) })
+	if err := cfg.Register(&g, log, "gorouter", cfg.HTTPAddress); err != nil {
+		return err
+	}
 	return g.Run(ctx)
 }
 

@@ -21,6 +21,7 @@ func startBBS(t *testing.T, files identity.Files) string {
 	cfg.DebugAddress = ""
 	cfg.TLS = files
 	cfg.ListenAddress = "127.0.0.1:0"
+	cfg.Encryption = bbs.Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	cfg.DatabaseURL = daemon.Secret(pgtest.Database(t, nil))
 	cfg.DatabaseConnections = 8
 	if err := cfg.Validate(); err != nil {

@@ -15,12 +15,14 @@ import (
 	"muster/cells/engine"
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
 	"muster/rep/internal/probe"
 )
 
 // Config is the configuration of a rep.
 type Config struct {
 	daemon.Common
+	lease.Config
 	TLS identity.Files `json:"tls"`
 
 	CellID                lrp.CellID `json:"cell_id" help:"name of the cell, unique: letters, digits, - _ and ., at most 64; it is part of the certificate"`
@@ -67,6 +69,7 @@ type Config struct {
 func Defaults() *Config {
 	return &Config{
 		Common:             daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17008"},
+		Config:             lease.Defaults(),
 		RootFSSchemes:      []string{"docker", "oci-archive", "oci-layout"},
 		ListenAddress:      "0.0.0.0:1801",
 		BBSAddress:         "127.0.0.1:8888",
@@ -96,6 +99,7 @@ var cellPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-
 // Validate returns every problem at once.
 func (c *Config) Validate() error {
 	errs := append(c.Common.Problems(), c.TLS.Problems("tls.")...)
+	errs = append(errs, c.LeaseProblems()...)
 	bad := func(field string, value any, want string) {
 		errs = append(errs, fmt.Errorf("%s is %q: want %s", field, fmt.Sprint(value), want))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,11 +92,26 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 		bbs: bbs, presence: cellConfig.Presence, log: log,
 		every: time.Duration(cfg.HeartbeatInterval), ttl: time.Duration(cfg.PresenceTTL),
 	}.run)
+	if err := register(cfg, &g, log, cellConfig.Presence); err != nil {
+		return err
+	}
 	log.Info("cell is up", "address", l.Addr().String(), "capacity", cellConfig.Presence.Capacity)
 	if cfg.Ready != nil {
 		cfg.Ready(l.Addr())
 	}
 	return g.Run(ctx)
+}
+
+// register makes the cell known in Consul, when there is one: as present, beside its heartbeats, and where its rep is.
+func register(cfg *Config, g *daemon.Group, log *slog.Logger, p cells.Presence) error {
+	u, err := url.Parse(p.RepURL)
+	if err != nil {
+		return fmt.Errorf("rep_url: %w", err)
+	}
+	if err := cfg.Announce(g, log, string(cfg.CellID), []byte(p.RepURL)); err != nil {
+		return err
+	}
+	return cfg.Register(g, log, "rep", u.Host)
 }
 
 // openEngine returns the engine, what has to run beside it, and what closes it.

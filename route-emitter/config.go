@@ -7,11 +7,13 @@ import (
 
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
 )
 
 // Config is the configuration of a route-emitter.
 type Config struct {
 	daemon.Common
+	lease.Config
 	TLS        identity.Files `json:"tls"`
 	BBSAddress string         `json:"bbs_address" help:"host:port of the BBS"`
 
@@ -35,6 +37,7 @@ type Config struct {
 func Defaults() *Config {
 	return &Config{
 		Common:     daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17009"},
+		Config:     lease.Defaults(),
 		BBSAddress: "127.0.0.1:8888", NATSAddresses: []string{"127.0.0.1:4222"}, NATSTLS: true,
 		SyncInterval: daemon.Duration(time.Minute), JitterFactor: 0.2,
 		UnregistrationInterval: daemon.Duration(30 * time.Second), UnregistrationSendCount: 20,
@@ -45,6 +48,7 @@ func Defaults() *Config {
 // Validate returns every problem of the configuration at once.
 func (c *Config) Validate() error {
 	errs := append(c.Problems(), c.TLS.Problems("tls.")...)
+	errs = append(errs, c.LeaseProblems()...)
 	if c.BBSAddress == "" {
 		errs = append(errs, errors.New("bbs_address is empty: want host:port"))
 	}

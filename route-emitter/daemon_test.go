@@ -54,6 +54,7 @@ func TestDaemon(t *testing.T) {
 
 	bc := bbs.Defaults()
 	bc.TLS, bc.ListenAddress, bc.DebugAddress = issue(identity.ID{Role: identity.BBS}), "127.0.0.1:0", ""
+	bc.Encryption = bbs.Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	bc.DatabaseURL = daemon.Secret(pgtest.Database(t, nil))
 	ready := make(chan net.Addr, 1)
 	bc.Ready = func(a net.Addr) { ready <- a }

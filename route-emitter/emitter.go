@@ -70,6 +70,10 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	group.Add("greet routers", func(ctx context.Context) error { return routers.Run(ctx, e.broadcast) })
 	group.Add("repeat unregisters", func(ctx context.Context) error { return e.repeat(ctx, time.Duration(cfg.UnregistrationInterval)) })
 	group.Add("follow the BBS", func(ctx context.Context) error { return e.follow(ctx, time.Duration(cfg.SyncInterval)) })
+	// Nobody calls an emitter; where its health and metrics are is worth knowing.
+	if err := cfg.Register(&group, log, "route-emitter", cfg.DebugAddress); err != nil {
+		return err
+	}
 	return group.Run(ctx)
 }
 

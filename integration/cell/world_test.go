@@ -180,6 +180,7 @@ func (w *world) startBBS() string {
 	cfg := bbs.Defaults()
 	cfg.DebugAddress, cfg.ListenAddress = "", "127.0.0.1:0"
 	cfg.TLS = w.files(identity.BBS)
+	cfg.Encryption = bbs.Encryption{ActiveKeyLabel: "k", Keys: map[string]daemon.Secret{"k": "a passphrase"}}
 	cfg.DatabaseURL = daemon.Secret(pgtest.Database(w.t, nil))
 	cfg.DatabaseConnections = 8
 	ready := make(chan net.Addr, 1)

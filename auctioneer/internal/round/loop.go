@@ -28,7 +28,7 @@ const (
 	reportTimeout = 5 * time.Second
 )
 
-// Loop is one auctioneer at work. Make one with New, then call Run and Follow.
+// Loop is one auctioneer. Make one with New, then call Run and Follow; it gives out work only during Work.
 type Loop struct {
 	Options
 	in       chan func(context.Context)
@@ -36,6 +36,7 @@ type Loop struct {
 	reports  chan struct{}
 	wg       sync.WaitGroup
 	watches  map[lrp.CellID]*watch // owned by the loop
+	term     context.Context       // of Work; nil: none. Owned by the loop
 }
 
 // Options are what a loop works with; all are needed.
@@ -86,11 +87,22 @@ func (l *Loop) Run(ctx context.Context) error {
 		l.drain(ctx)
 		l.round(ctx)
 		timer.Stop()
-		if at, ok := l.Backlog.Next(time.Now()); ok {
+		if at, ok := l.Backlog.Next(time.Now()); ok && l.working() {
 			timer.Reset(max(time.Until(at), time.Millisecond))
 		}
 	}
 }
+
+// Work lets the loop give out work until ctx ends. Without it the loop knows all that it has to know, and decides
+// nothing. What was ordered before the end is the cells' and the BBS's matter.
+func (l *Loop) Work(ctx context.Context) error {
+	l.tell(ctx, func(context.Context) { l.term = ctx })
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// working tells whether work may be given out; asked by the loop.
+func (l *Loop) working() bool { return l.term != nil && l.term.Err() == nil }
 
 // drain takes in what has arrived, so that one round decides about all of it.
 func (l *Loop) drain(ctx context.Context) {
@@ -105,7 +117,10 @@ func (l *Loop) drain(ctx context.Context) {
 }
 
 func (l *Loop) round(ctx context.Context) {
-	began := time.Now()
+	if !l.working() {
+		return
+	}
+	term, began := l.term, time.Now()
 	r := l.Backlog.Round(began)
 	l.Metrics.world(l.Backlog.Counts())
 	if r.Work == 0 {
@@ -122,20 +137,20 @@ func (l *Loop) round(ctx context.Context) {
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
-			l.perform(ctx, w, o)
+			l.perform(ctx, term, w, o)
 		}()
 	}
 	if len(r.Failures) > 0 {
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
-			l.report(ctx, r.Failures)
+			l.report(ctx, term, r.Failures)
 		}()
 	}
 }
 
-// perform orders work from a cell and tells the loop how that ended.
-func (l *Loop) perform(ctx context.Context, w *watch, o backlog.Order) {
+// perform orders work from a cell, unless the term is over, and tells the loop how that ended.
+func (l *Loop) perform(ctx, term context.Context, w *watch, o backlog.Order) {
 	select {
 	case l.performs <- struct{}{}:
 		defer func() { <-l.performs }()
@@ -149,7 +164,7 @@ func (l *Loop) perform(ctx context.Context, w *watch, o backlog.Order) {
 	var refused []cells.Refusal
 	fate, err := backlog.Undone, errCellGone
 	if w != nil {
-		pctx, cancel := context.WithTimeout(ctx, l.PerformTimeout)
+		pctx, cancel := context.WithTimeout(term, l.PerformTimeout)
 		refused, err = w.rep.Perform(pctx, o.Cell, o.Instances)
 		cancel()
 		fate = fateOf(err)
@@ -193,8 +208,8 @@ func fateOf(err error) backlog.Fate {
 	return backlog.Unknown
 }
 
-// report tells the BBS why slots could not be placed, several at a time.
-func (l *Loop) report(ctx context.Context, failures []lrp.Event) {
+// report tells the BBS why slots could not be placed, several at a time, unless the term is over.
+func (l *Loop) report(ctx, term context.Context, failures []lrp.Event) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for _, ev := range failures {
@@ -207,7 +222,7 @@ func (l *Loop) report(ctx context.Context, failures []lrp.Event) {
 		go func() {
 			defer wg.Done()
 			defer func() { <-l.reports }()
-			rctx, cancel := context.WithTimeout(ctx, reportTimeout)
+			rctx, cancel := context.WithTimeout(term, reportTimeout)
 			defer cancel()
 			log := l.Log.With("process_guid", ev.Key.Process, "index", ev.Key.Index, "why", ev.Reason)
 			if err := l.BBS.Apply(rctx, ev); err != nil {

@@ -28,8 +28,12 @@ import (
 const routesTime = 200 * time.Millisecond
 
 // parts lists the daemons in the order of their dependencies.
-func parts() []string {
-	list := []string{"nats", "bbs", "auctioneer"}
+func (s *Stack) parts() []string {
+	var list []string
+	if s.usesConsul() {
+		list = append(list, consulPart)
+	}
+	list = append(list, "nats", "bbs", "auctioneer")
 	for i := 1; i <= Cells; i++ {
 		list = append(list, cellName(i))
 	}
@@ -39,6 +43,7 @@ func parts() []string {
 // partPorts says which ports each daemon listens on.
 func partPorts() map[string][]string {
 	m := map[string][]string{
+		consulPart:      {"consul", "consul-rpc", "consul-serf"},
 		"nats":          {"nats"},
 		"bbs":           {"bbs", "bbs-debug"},
 		"auctioneer":    {"auctioneer-debug"},
@@ -54,10 +59,10 @@ func partPorts() map[string][]string {
 // where says at which address a part is of use.
 func (s *Stack) where(part string) string { return s.address(partPorts()[part][0]) }
 
-// debugPort is the port whose /healthz tells whether a part is well; empty for NATS, which has none.
+// debugPort is the port whose /healthz tells whether a part is well; empty for NATS and Consul, which have none.
 func debugPort(part string) string {
 	switch part {
-	case "nats":
+	case "nats", consulPart:
 		return ""
 	case "route-emitter":
 		return "emitter-debug"
@@ -72,6 +77,9 @@ func (s *Stack) ready(part string) func(context.Context) error {
 	if p := debugPort(part); p != "" {
 		return healthy(s.address(p))
 	}
+	if part == consulPart {
+		return func(ctx context.Context) error { return probe(ctx, s.checkConsul) }
+	}
 	return accepts(s.where(part))
 }
 
@@ -80,6 +88,9 @@ func (s *Stack) check(ctx context.Context, part string) error {
 	if p := debugPort(part); p != "" {
 		return health(ctx, s.address(p))
 	}
+	if part == consulPart {
+		return s.checkConsul(ctx)
+	}
 	return dial(ctx, s.where(part))
 }
 
@@ -87,9 +98,9 @@ func (s *Stack) check(ctx context.Context, part string) error {
 func (u *upper) programs() error {
 	var errs []error
 	seen := map[string]bool{}
-	for _, part := range parts() {
-		if part == "nats" {
-			continue // that is our own program
+	for _, part := range u.parts() {
+		if part == "nats" || part == consulPart {
+			continue // that is our own program, and this is built when it is needed
 		}
 		program, _, err := u.configuration(part)
 		if err == nil && !seen[program] {
@@ -120,8 +131,11 @@ func (s *Stack) tls(role identity.Role) identity.Files {
 }
 
 // spec says how a part is run; its configuration is written.
-func (u *upper) spec(part string) (daemonSpec, error) {
+func (u *upper) spec(ctx context.Context, part string) (daemonSpec, error) {
 	d := daemonSpec{part: part, log: u.log(part), ports: partPorts()[part], ready: u.ready(part)}
+	if part == consulPart {
+		return u.consulSpec(ctx, d)
+	}
 	if part == "nats" {
 		exe, err := os.Executable()
 		if err != nil {
@@ -141,6 +155,20 @@ func (u *upper) spec(part string) (daemonSpec, error) {
 	if d.config, err = yaml.Marshal(config); err != nil {
 		return d, fmt.Errorf("write configuration: %w", err)
 	}
+	if u.usesConsul() {
+		token, err := u.consulToken()
+		if err != nil {
+			return d, err
+		}
+		if d.config, err = reveal(d.config, map[string]string{"consul.token": token}); err != nil {
+			return d, err
+		}
+	}
+	if part == "bbs" {
+		if d.config, err = u.withEncryption(d.config); err != nil {
+			return d, err
+		}
+	}
 	name := u.path("config", part+".yaml")
 	if err := writeFile(name, d.config, 0o600); err != nil {
 		return d, err
@@ -151,23 +179,33 @@ func (u *upper) spec(part string) (daemonSpec, error) {
 		// that asks the kernel who calls.
 		d.args = append(d.args, "-database-url", u.database)
 	}
+	if part == "auctioneer" && !u.usesConsul() {
+		d.args = append(d.args, "-lease-database-url", u.database) // as above
+	}
 	return d, nil
 }
 
 // configuration returns the program and the settings of a part.
 func (u *upper) configuration(part string) (program string, config any, err error) {
+	leases, err := u.leaseConfig()
+	if err != nil {
+		return "", nil, err
+	}
 	switch part {
 	case "bbs":
 		c := bbs.Defaults()
+		c.Config = leases
 		c.TLS, c.ListenAddress, c.DebugAddress = u.tls(identity.BBS), u.address("bbs"), u.address("bbs-debug")
 		return "bbs", c, nil
 	case "route-emitter":
 		c := emitter.Defaults()
+		c.Config = leases
 		c.TLS, c.BBSAddress, c.DebugAddress = u.tls(identity.RouteEmitter), u.address("bbs"), u.address("emitter-debug")
 		c.NATSAddresses = []string{u.address("nats")}
 		return "route-emitter", c, nil
 	case "gorouter":
 		c := gorouter.Defaults()
+		c.Config = leases
 		c.TLS, c.HTTPAddress, c.StatusAddress = u.tls(identity.Gorouter), u.address(portHTTP), u.address("router-status")
 		c.DebugAddress, c.NATSURLs = u.address("router-debug"), []string{"nats://" + u.address("nats")}
 		c.AccessLog = u.log("access")
@@ -175,12 +213,15 @@ func (u *upper) configuration(part string) (program string, config any, err erro
 		return "gorouter", c, nil
 	case "auctioneer":
 		c := auctioneer.Defaults()
+		c.Config = leases
 		c.TLS, c.BBSAddress, c.DebugAddress = u.tls(identity.Auctioneer), u.address("bbs"), u.address("auctioneer-debug")
 		return "auctioneer", c, nil
 	}
 	for i := 1; i <= Cells; i++ {
 		if part == cellName(i) {
-			return "rep", u.rep(i), nil
+			c := u.rep(i)
+			c.Config = leases
+			return "rep", c, nil
 		}
 	}
 	return "", nil, fmt.Errorf("no part is called %s", part)

@@ -14,6 +14,7 @@
 //	log/         what each daemon says
 //	images/      images on disk that applications run, by digest
 //	postgres/    the private PostgreSQL cluster
+//	consul/      what the private Consul keeps, with --lease consul
 //	containerd/  the private containerd, unless the machine has one
 //	cells/       what each cell keeps
 package stack

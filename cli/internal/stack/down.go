@@ -83,7 +83,7 @@ func ours(dir string) error {
 		return err
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{"stack.json", "stack.json.new", "lock", "certs", "config", "log", "images", "postgres", "containerd", "cells"}, e.Name()) {
+		if !slices.Contains([]string{"stack.json", "stack.json.new", encryptionFile, encryptionFile + ".new", "lock", "certs", "config", "log", "images", "postgres", "containerd", "consul", "cells"}, e.Name()) {
 			return fmt.Errorf("%s holds %s, which is no part of a stack: is --state-dir right? If it is, move that away first", dir, e.Name())
 		}
 	}
@@ -128,7 +128,7 @@ func stopRows(running map[string][]livePart) [][]livePart {
 		switch part {
 		case "bbs":
 			row = 1
-		case "nats":
+		case "nats", consulPart:
 			row = 2
 		}
 		rows[row] = append(rows[row], running[part]...)
@@ -194,7 +194,7 @@ func (s *Stack) removeFiles(keepData bool) (string, error) {
 		return "removed " + s.StateDir, os.RemoveAll(s.StateDir)
 	}
 	var errs []error
-	for _, d := range []string{"containerd", "cells", "config"} {
+	for _, d := range []string{"containerd", "cells", "config", "consul"} {
 		errs = append(errs, os.RemoveAll(s.path(d)))
 	}
 	s.Containerd, s.Host = "", nil // to be found out anew

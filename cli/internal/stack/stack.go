@@ -60,6 +60,10 @@ func portTable() []port {
 			port{cellName(i), 1800 + i, "the rep of " + cellName(i)},
 			port{cellName(i) + "-debug", 17007 + i*10 - 9, "the metrics of the rep of " + cellName(i)})
 	}
+	ports = append(ports,
+		port{"consul", 8500, "Consul's API, with --lease consul"},
+		port{"consul-rpc", 8300, "Consul's own"},
+		port{"consul-serf", 8301, "Consul's own"})
 	return append(ports, port{portContainers, 61000,
 		fmt.Sprintf("the first of %d for containers, %d for each cell", Cells*hostPortsPerCell, hostPortsPerCell)})
 }
@@ -83,6 +87,8 @@ type Stack struct {
 	Ports    map[string]int `json:"ports"`
 	// Containerd is the socket used; empty: not decided yet.
 	Containerd string `json:"containerd,omitempty"`
+	// Lease says what decides who leads: postgres, also when it is empty, or consul.
+	Lease string `json:"lease,omitempty"`
 	// Host is what the host was like before the first Up.
 	Host *Host `json:"host,omitempty"`
 }

@@ -50,7 +50,7 @@ func Status(ctx context.Context, stateDir string) ([]PartStatus, error) {
 func (s *Stack) status(ctx context.Context, running map[string][]livePart) []PartStatus {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	names := parts()
+	names := s.parts()
 	list := make([]PartStatus, 2+len(names))
 	var wg sync.WaitGroup
 	wg.Go(func() { list[0], list[1] = s.postgresStatus(), s.containerdStatus(ctx) })

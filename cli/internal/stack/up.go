@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"muster/internal/identity"
+	"muster/internal/lease"
 	"muster/internal/pgcluster"
 	"muster/internal/privatecontainerd"
 )
@@ -41,6 +42,7 @@ type UpOptions struct {
 	Ports       map[string]int
 	Name        string // empty: as it is
 	Subnets     string // empty: as it is
+	Lease       string // postgres or consul; empty: as it is
 }
 
 // upper is one Up at work.
@@ -111,6 +113,12 @@ func installOnly(ctx context.Context, o UpOptions, report *Report) error {
 	if err := report.step("packages", func() (string, error) { return u.install(ctx) }); err != nil {
 		return err
 	}
+	if o.Lease == lease.Consul {
+		err := report.step(consulPart, func() (string, error) { return u.consulProgram(ctx) })
+		if err != nil {
+			return err
+		}
+	}
 	return os.RemoveAll(dir)
 }
 
@@ -118,6 +126,9 @@ func installOnly(ctx context.Context, o UpOptions, report *Report) error {
 func (u *upper) settle(ctx context.Context) error {
 	return u.report.step("layout", func() (string, error) {
 		if err := u.rename(); err != nil {
+			return "", err
+		}
+		if err := u.chooseLease(); err != nil {
 			return "", err
 		}
 		if err := u.setPorts(u.options.PortBase, u.options.Ports); err != nil {
@@ -206,9 +217,9 @@ func (u *upper) portsFree() error {
 		return err
 	}
 	var errs []error
-	for part, names := range partPorts() {
+	for _, part := range u.parts() {
 		if len(running[part]) == 0 {
-			errs = append(errs, u.checkFree(names...))
+			errs = append(errs, u.checkFree(partPorts()[part]...))
 		}
 	}
 	return errors.Join(errs...)
@@ -217,7 +228,7 @@ func (u *upper) portsFree() error {
 // everything starts the parts in the order of their dependencies; parts of one row at the same time.
 func (u *upper) everything(ctx context.Context) error {
 	rows := [][]func(context.Context) error{
-		{u.postgres, u.nats, u.containerd},
+		{u.postgres, u.nats, u.containerd, u.consul},
 		{u.daemon("bbs")},
 		{u.daemon("auctioneer"), u.daemon("route-emitter"), u.daemon("gorouter"),
 			u.daemon(cellName(1)), u.daemon(cellName(2)), u.daemon(cellName(3))},
@@ -231,7 +242,7 @@ func (u *upper) everything(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return u.stopUnusedConsul(ctx)
 }
 
 func (u *upper) postgres(ctx context.Context) error {
@@ -293,7 +304,7 @@ func (u *upper) daemon(part string) func(context.Context) error {
 // part makes sure that one daemon runs: the program and configuration of today, and healthy.
 func (u *upper) part(ctx context.Context, part string) error {
 	return u.report.step(part, func() (string, error) {
-		spec, err := u.spec(part)
+		spec, err := u.spec(ctx, part)
 		if err != nil {
 			return "", err
 		}

@@ -1,0 +1,340 @@
+// Package rig is what the benches stand on: a private PostgreSQL that really syncs (fsync and
+// synchronous_commit on), replicas of the BBS as processes of their own with mutual TLS, and clients
+// with certificates of their own. Everything is on this machine, below one directory, and gone after
+// Close.
+package rig
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"sigs.k8s.io/yaml"
+
+	"muster/bbs/bbsclient"
+	"muster/internal/daemon"
+	"muster/internal/identity"
+	"muster/internal/pgcluster"
+)
+
+const (
+	// readyTime bounds the start of a replica.
+	readyTime = 60 * time.Second
+	// stopTime is how long a replica may take to stop before it is killed.
+	stopTime = 10 * time.Second
+	// connectAtOnce is how many connections are made at once.
+	connectAtOnce = 32
+	// database is the name of the database of the replicas.
+	database = "bench"
+)
+
+// Rig is a PostgreSQL and a certificate authority. One goroutine starts and stops its parts.
+type Rig struct {
+	dir     string
+	bin     string
+	cluster *pgcluster.Cluster
+	// passphrase encrypts the columns of the BBS.
+	passphrase string
+	ca         *identity.CA
+	bbs        []*Replica
+	conns      []*grpc.ClientConn
+}
+
+// Open starts the PostgreSQL. bin is the directory of the built programs.
+func Open(ctx context.Context, bin string) (*Rig, error) {
+	// Not below TMPDIR: that may be no real disk, and the name of the socket must stay short.
+	dir, err := os.MkdirTemp("/var/tmp", "muster-bench-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the bench: %w", err)
+	}
+	r := &Rig{dir: dir, bin: bin, passphrase: rand.Text()}
+	if err := r.open(ctx); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *Rig) open(ctx context.Context) (err error) {
+	if err := os.Chmod(r.dir, 0o755); err != nil { // PostgreSQL runs as another account
+		return err
+	}
+	if r.ca, err = identity.OpenCA(filepath.Join(r.dir, "certs")); err != nil {
+		return err
+	}
+	if r.cluster, err = pgcluster.Open(ctx, pgcluster.Config{Dir: filepath.Join(r.dir, "pg")}); err != nil {
+		return err
+	}
+	return r.cluster.EnsureDatabase(ctx, database)
+}
+
+// Close stops everything and removes the directory.
+func (r *Rig) Close() error {
+	var errs []error
+	for _, c := range r.conns {
+		errs = append(errs, c.Close())
+	}
+	for _, b := range r.bbs {
+		errs = append(errs, b.Stop())
+	}
+	if r.cluster != nil {
+		errs = append(errs, r.cluster.Stop(context.Background()))
+	}
+	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
+}
+
+// URL is the database of the replicas.
+func (r *Rig) URL() string { return r.cluster.URL(database) }
+
+// Replica is one running BBS process.
+type Replica struct {
+	Address string // host:port, gRPC with mutual TLS
+	Debug   string // host:port, plain HTTP: metrics and profiles
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when the process is gone
+	log     string
+	config  string
+}
+
+// Replica starts a BBS process and returns when it serves.
+func (r *Rig) Replica(ctx context.Context) (*Replica, error) { return r.Configured(ctx, nil) }
+
+// Configured is Replica with some settings that are not the defaults.
+func (r *Rig) Configured(ctx context.Context, settings map[string]any) (*Replica, error) {
+	files, err := r.ca.Issue(identity.ID{Role: identity.BBS})
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	n := len(r.bbs)
+	b := &Replica{Address: ports[0], Debug: ports[1], log: filepath.Join(r.dir, fmt.Sprintf("bbs%d.log", n)),
+		config: filepath.Join(r.dir, fmt.Sprintf("bbs%d.yml", n))}
+	all := map[string]any{
+		"log_level": "info", "listen_address": b.Address, "debug_address": b.Debug, "database_url": r.URL(),
+		"encryption": map[string]any{"active_key_label": "bench", "keys": map[string]string{"bench": r.passphrase}},
+		"tls":        map[string]string{"ca_file": files.CA, "cert_file": files.Cert, "key_file": files.Key},
+	}
+	maps.Copy(all, settings)
+	config, err := yaml.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(b.config, config, 0o600); err != nil {
+		return nil, err
+	}
+	r.bbs = append(r.bbs, b)
+	return b, r.Restart(ctx, b)
+}
+
+// Restart starts the process of a replica, which has ended or was never started, where it was, and returns
+// when it serves.
+func (r *Rig) Restart(ctx context.Context, b *Replica) error {
+	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(r.bin, "bbs"), "-config", b.config)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the bench is not one of the BBS
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start a BBS: %w", err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); cmd.Wait() }() // how it ended is in its log
+	b.cmd, b.ended = cmd, ended
+	return r.serving(ctx, b)
+}
+
+// serving waits until a replica answers.
+func (r *Rig) serving(ctx context.Context, b *Replica) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	conn, err := r.Dial(b, identity.ID{Role: identity.Client})
+	if err != nil {
+		return err
+	}
+	for {
+		res, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}, grpc.WaitForReady(true))
+		if err == nil && res.GetStatus() == healthv1.HealthCheckResponse_SERVING {
+			return nil
+		}
+		select {
+		case <-b.ended:
+			return fmt.Errorf("the BBS ended; its log:\n%s", b.Log())
+		case <-ctx.Done():
+			return fmt.Errorf("the BBS does not serve (%v); its log:\n%s", err, b.Log())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Log returns what a replica has logged.
+func (b *Replica) Log() string {
+	text, err := os.ReadFile(b.log)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// Stop ends a replica in an orderly way, or kills it if that takes too long.
+func (b *Replica) Stop() error {
+	return b.signal(syscall.SIGTERM)
+}
+
+// Kill ends a replica at once.
+func (b *Replica) Kill() error { return b.signal(syscall.SIGKILL) }
+
+// signal signals the process and waits for its end.
+func (b *Replica) signal(sig os.Signal) error {
+	if b.cmd == nil {
+		return nil // it never started
+	}
+	if err := b.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("signal the BBS: %w", err)
+	}
+	select {
+	case <-b.ended:
+		return nil
+	case <-time.After(stopTime):
+		b.cmd.Process.Kill()
+		<-b.ended
+		return fmt.Errorf("the BBS did not stop within %v; its log:\n%s", stopTime, b.Log())
+	}
+}
+
+// MaxRSS returns the most memory that a replica has had resident so far, in MB.
+func (b *Replica) MaxRSS() (int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		var kb int
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
+			return kb / 1024, nil
+		}
+	}
+	return 0, errors.New("the kernel does not say how much memory the BBS has used")
+}
+
+// CPU returns the processor time that the replica has taken so far.
+func (b *Replica) CPU() time.Duration { return cpu(b.cmd.Process.Pid) }
+
+// cpu returns the processor time of a process, children not included; 0 when it is gone.
+func cpu(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in parentheses, may contain anything.
+	_, rest, _ := strings.Cut(string(text), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	var ticks int64
+	for _, s := range f[11:13] { // user and system, in hundredths of a second
+		n, _ := strconv.ParseInt(s, 10, 64)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// PostgresCPU returns the processor time that the server and its present backends have taken so far.
+func (r *Rig) PostgresCPU() time.Duration {
+	total := cpu(r.cluster.PID())
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", r.cluster.PID(), r.cluster.PID()))
+	if err != nil {
+		return total
+	}
+	for pid := range strings.FieldsSeq(string(children)) {
+		n, _ := strconv.Atoi(pid)
+		total += cpu(n)
+	}
+	return total
+}
+
+// OwnCPU returns the processor time that the bench itself has taken so far.
+func OwnCPU() time.Duration { return cpu(os.Getpid()) }
+
+// Dial returns a connection of an identity to a replica. It is closed with the rig.
+func (r *Rig) Dial(b *Replica, id identity.ID) (*grpc.ClientConn, error) {
+	files, err := r.ca.Issue(id)
+	if err != nil {
+		return nil, err
+	}
+	tls, err := files.Client(identity.BBS)
+	if err != nil {
+		return nil, err
+	}
+	// Calls wait for the connection: many are made at once, on a machine that is busy.
+	conn, err := daemon.DialGRPC(b.Address, tls, grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		return nil, err
+	}
+	r.conns = append(r.conns, conn)
+	return conn, nil
+}
+
+// Connect makes all connections that were dialed, a few at a time, so that no handshake of theirs falls
+// into what is measured later.
+func (r *Rig) Connect(ctx context.Context) error {
+	for group := range slices.Chunk(r.conns, connectAtOnce) {
+		for _, c := range group {
+			c.Connect()
+		}
+		for _, c := range group {
+			for state := c.GetState(); state != connectivity.Ready; state = c.GetState() {
+				if !c.WaitForStateChange(ctx, state) {
+					return fmt.Errorf("connect to %s: %w", c.Target(), ctx.Err())
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Clients returns clients of identities, each with a connection of its own.
+func (r *Rig) Clients(b *Replica, ids []identity.ID) ([]*bbsclient.Client, error) {
+	var all []*bbsclient.Client
+	for _, id := range ids {
+		conn, err := r.Dial(b, id)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, bbsclient.New(conn))
+	}
+	return all, nil
+}
+
+// freePorts returns loopback addresses that nobody listens on right now.
+func freePorts(n int) ([]string, error) {
+	var all []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("look for a free port: %w", err)
+		}
+		defer l.Close()
+		all = append(all, l.Addr().String())
+	}
+	return all, nil
+}

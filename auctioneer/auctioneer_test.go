@@ -119,11 +119,15 @@ func (w *world) auctioneer(change ...func(*auctioneer.Config)) (stop func()) {
 
 func (w *world) desire(process string, instances, memoryMB int32) {
 	w.t.Helper()
-	must(w.t, w.operator.Desire(context.Background(), lrp.Desired{
-		Process: lrp.ProcessGUID(process), Domain: "d", Instances: instances, RootFS: "docker:///app#v1", MemoryMB: memoryMB, DiskMB: 1,
+	must(w.t, w.operator.Desire(context.Background(), recipe(process, instances, memoryMB, "docker:///app#v1")))
+}
+
+func recipe(process string, instances, memoryMB int32, rootFS string) lrp.Desired {
+	return lrp.Desired{
+		Process: lrp.ProcessGUID(process), Domain: "d", Instances: instances, RootFS: rootFS, MemoryMB: memoryMB, DiskMB: 1,
 		MetricTags: map[string]lrp.MetricTag{"source_id": {Static: "s"}},
 		RunInfo:    lrp.RunInfo{Action: &lrp.Action{Run: &lrp.RunAction{Path: "/app", User: "u"}}},
-	}))
+	}
 }
 
 // arrivals waits for n instances to arrive at cells.
@@ -259,6 +263,49 @@ func TestCellThatRefuses(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	w.until("q", "claimed", allClaimed)
+}
+
+// What cannot be placed says why, in the words that clients know (bbs reference §19 "placement error"; what
+// becomes of a task that is refused is tested with the BBS).
+func TestPlacementErrors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cell("a", 1000)
+	w.auctioneer()
+	w.known()
+	w.desire("large", 1, 5000)
+	w.until("large", "refused", placementError("insufficient resources: memory"))
+	must(t, w.operator.Desire(t.Context(), recipe("strange", 1, 10, "preloaded:nowhere")))
+	list := w.until("strange", "refused", placementError("found no compatible cell for required rootfs"))
+	if list[0].State != lrp.Unclaimed {
+		t.Errorf("it is %+v", list[0])
+	}
+}
+
+// What is desired while there is neither a cell nor an auctioneer starts by itself once they come up, in
+// either order (bbs reference §19 "late helpers").
+func TestLateHelpers(t *testing.T) {
+	t.Parallel()
+	for name, arrive := range map[string][]func(*world){
+		"the auctioneer last": {func(w *world) { w.cell("a", 1000) }, func(w *world) { w.auctioneer() }},
+		"the cell last": {func(w *world) { w.auctioneer() }, func(w *world) {
+			w.until("p", "refused", func(list []lrp.Actual) bool { return list[0].PlacementError != "" })
+			w.cell("a", 1000)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.desire("p", 1, 10)
+			for _, f := range arrive {
+				f(w)
+			}
+			if got := w.arrivals(1)[0]; got.cell != "a" || got.slot != "p/0" {
+				t.Errorf("%+v", got)
+			}
+			w.until("p", "claimed", allClaimed)
+		})
+	}
 }
 
 func TestCapacityAppears(t *testing.T) {

@@ -313,7 +313,8 @@ func TestRecordWithoutContainer(t *testing.T) {
 	}
 }
 
-// TestContainerVanishes removes a container behind the rep's back.
+// TestContainerVanishes removes a container behind the rep's back: it counts as a crash, whose event names
+// the instance that was, and its cell (bbs reference §19 "container vanishes").
 func TestContainerVanishes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -323,9 +324,17 @@ func TestContainerVanishes(t *testing.T) {
 	a := w.running("vanish", 0)
 	w.host.Lose(engine.ID(a.Instance))
 	// What is seen first, the end of the process or that the container is gone, is a race.
-	if got := w.crashed(1); got.Reason != "missing garden container" && got.Reason != "APP: Exited with status 137" {
+	got := w.crashed(1)
+	if got.Reason != "missing garden container" && got.Reason != "APP: Exited with status 137" {
 		t.Errorf("crash %+v", got)
 	}
+	if want := (lrp.CrashReport{Key: a.Key, By: a.InstanceKey, Count: 1, Reason: got.Reason}); got != want || a.Cell != "z1" {
+		t.Errorf("crash %+v, want %+v", got, want)
+	}
+	w.seen.until(t, "a slot to place again", func() bool {
+		now, ok := w.seen.actual("vanish", 0)
+		return ok && now.State == lrp.Unclaimed && now.CrashCount == 1
+	})
 	c.untilState("an empty cell", empty)
 }
 

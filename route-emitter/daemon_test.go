@@ -39,8 +39,8 @@ func background(t *testing.T, run func(context.Context) error) {
 }
 
 // TestDaemon follows one process through a BBS to what a router hears, over mutual TLS everywhere:
-// before and after the emitter starts, through an update, a scale down, a retiring instance and the
-// removal.
+// before and after the emitter starts, through an update, a scale down, a retiring instance, a cell that is
+// drained, whose route stays until another is there (bbs reference §19 "evacuation"), and the removal.
 func TestDaemon(t *testing.T) {
 	t.Parallel()
 	ctx, log := t.Context(), slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -93,7 +93,7 @@ func TestDaemon(t *testing.T) {
 		t.Helper()
 		must(t, cell.Apply(ctx, lrp.Event{
 			Name: lrp.Start, Key: lrp.Key{Slot: lrp.Slot{Process: "p", Index: index}, Domain: "d"}, By: by[index], Routable: true,
-			NetInfo: lrp.NetInfo{Address: "10.0.0.1", InstanceAddress: "172.16.0.1", Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 60000 + uint32(index)}}},
+			NetInfo: netInfo(uint32(index)),
 		}))
 	}
 	begin(0) // runs before there is an emitter
@@ -121,6 +121,27 @@ func TestDaemon(t *testing.T) {
 	l.expect("unregister 10.0.0.1:60000 a.example,b.example i0")
 	begin(0)
 	l.expect("register 10.0.0.1:60000 a.example,b.example i0")
-	must(t, operator.RemoveDesired(ctx, "p"))
+
+	// The cell is drained: its endpoint stays until the other one is there.
+	key := lrp.Key{Slot: lrp.Slot{Process: "p"}, Domain: "d"}
+	drain := func(want bool) {
+		t.Helper()
+		keep, err := cell.Evacuate(ctx, lrp.Event{Name: lrp.EvacuateRunning, Key: key, By: by[0], Routable: true, NetInfo: netInfo(0)})
+		if err != nil || keep != want {
+			t.Errorf("keep %v (%v), want %v", keep, err, want)
+		}
+	}
+	drain(true)
+	must(t, client(identity.ID{Role: identity.Rep, Cell: "c2"}).Apply(ctx, lrp.Event{
+		Name: lrp.Start, Key: key, By: lrp.InstanceKey{Instance: "i2", Cell: "c2"}, Routable: true, NetInfo: netInfo(2),
+	}))
+	l.expect("register 10.0.0.1:60002 a.example,b.example i2")
+	drain(false)
 	l.expect("unregister 10.0.0.1:60000 a.example,b.example i0")
+	must(t, operator.RemoveDesired(ctx, "p"))
+	l.expect("unregister 10.0.0.1:60002 a.example,b.example i2")
+}
+
+func netInfo(n uint32) lrp.NetInfo {
+	return lrp.NetInfo{Address: "10.0.0.1", InstanceAddress: "172.16.0.1", Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 60000 + n}}}
 }

@@ -46,6 +46,8 @@ func TestMainJob(t *testing.T) {
 	step("three instances run on three cells and share the requests", func(t *testing.T) { s.testRun(t, archive) })
 	step("a killed process comes back as another instance", s.testKillProcess)
 	step("a killed rep restarts nothing and a killed BBS interrupts nobody", s.testKillDaemons)
+	step("a lost cell's instances are replaced, and what it still has goes when it is back", s.testLoseCell)
+	step("a request can be found in the logs of all daemons", s.testTrace)
 	step("scaling reaches containers and router", s.testScale)
 	step("changed routes reach the router", s.testRoutes)
 	step("logs and events are told", s.testLogsAndEvents)
@@ -150,21 +152,7 @@ func (s *stack) processOf(t *testing.T, instanceGUID string) int {
 // may interrupt them, so it is not among them.
 func (s *stack) testKillDaemons(t *testing.T) {
 	before := s.mustInstances(t, "web")
-	stop, failed := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for {
-			select {
-			case <-stop:
-				failed <- nil
-				return
-			default:
-			}
-			if status, body, err := get(context.Background(), "web.localhost", "/"); err != nil || status != http.StatusOK {
-				failed <- fmt.Errorf("status %d, %w: %s", status, err, body)
-				return
-			}
-		}
-	}()
+	stop := keepAsking("web.localhost")
 	for _, part := range []string{"cell-1", "cell-2", "auctioneer", "route-emitter", "bbs", "nats"} {
 		pid := s.pidOf(t, part)
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -174,8 +162,7 @@ func (s *stack) testKillDaemons(t *testing.T) {
 	}
 	s.must(t, "scale", "web", "4") // it all works together again
 	s.must(t, "scale", "web", "3")
-	close(stop)
-	if err := <-failed; err != nil {
+	if err := stop(); err != nil {
 		t.Errorf("a request failed while daemons were killed: %v", err)
 	}
 	eventually(t, "three instances are left", func(context.Context) error {

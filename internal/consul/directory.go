@@ -19,6 +19,8 @@ const (
 	// firstPause is the wait after a first failure; it doubles up to maxPause.
 	firstPause = 200 * time.Millisecond
 	maxPause   = 5 * time.Second
+	// remindTime is how often a failure that goes on is logged.
+	remindTime = time.Minute
 	// endTime bounds the taking back of what is registered when a process ends.
 	endTime = time.Second
 	// blockTime is the longest a question waits for a change.
@@ -45,9 +47,10 @@ func Open(cfg Config) (*Directory, error) {
 }
 
 // until does attempts of something that should last, again and again, until ctx ends. An attempt that fails at
-// once is followed by growing, jittered pauses; the first failure of a row is logged.
+// once is followed by growing, jittered pauses; the first failure of a row is logged, and one a minute after it.
 func until(ctx context.Context, log *slog.Logger, what string, ttl time.Duration, attempt func(context.Context) error) error {
-	pause, failing := firstPause, false
+	pause := firstPause
+	var warned time.Time // of the failures of this row; zero: there were none
 	for {
 		began := time.Now()
 		err := attempt(ctx)
@@ -55,12 +58,12 @@ func until(ctx context.Context, log *slog.Logger, what string, ttl time.Duration
 			return ctx.Err()
 		}
 		if time.Since(began) > ttl {
-			pause, failing = firstPause, false // it went well for a while
+			pause, warned = firstPause, time.Time{} // it went well for a while
 		}
-		if !failing {
+		if time.Since(warned) > remindTime {
 			log.Warn("registration in Consul ended; trying again", "what", what, "error", err)
+			warned = time.Now()
 		}
-		failing = true
 		if !sleep(ctx, pause/2+rand.N(pause/2)) {
 			return ctx.Err()
 		}

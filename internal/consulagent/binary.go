@@ -79,7 +79,7 @@ func findModule(near []string) (string, error) {
 	return "", fmt.Errorf("no %s/go.mod at or above %s: Consul can only be built in a checkout of the sources", moduleDir, strings.Join(near, ", "))
 }
 
-// cached names the program of these sources, this compiler and this kind of machine.
+// cached names the program of these sources and this kind of machine.
 func cached(src string) (string, error) {
 	h := sha256.New()
 	for _, name := range []string{"go.mod", "go.sum"} {

@@ -23,6 +23,11 @@ const (
 	keepaliveTime = 10 * time.Second
 	// keepaliveTimeout is how long a probe may go unanswered.
 	keepaliveTimeout = 5 * time.Second
+	// streamWindow and connWindow are how many bytes may be on their way to whoever reads slowly, in one
+	// stream and in one connection. With fixed ones nobody measures the way, which takes a probe for each
+	// few messages. Up: large answers are faster over long ways; down: less memory for slow readers.
+	streamWindow = 1 << 20
+	connWindow   = 4 << 20
 	// grpcDrainTime is how long calls in hand may go on when a server stops.
 	grpcDrainTime = 2 * time.Second
 )
@@ -44,6 +49,8 @@ func NewGRPCServer(tlsConfig *tls.Config, opts ...grpc.ServerOption) *GRPCServer
 		grpc.Creds(credentials.NewTLS(tlsConfig)),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.ChainStreamInterceptor(s.endWithServer),
@@ -95,6 +102,8 @@ func DialGRPC(address string, tlsConfig *tls.Config, opts ...grpc.DialOption) (*
 	conn, err := grpc.NewClient("passthrough:///"+address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
+		grpc.WithStaticStreamWindowSize(streamWindow),
+		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},

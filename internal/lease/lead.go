@@ -19,6 +19,8 @@ const (
 	renewShare = 4
 	// retryShare: a failed renewal is tried again after this part of the TTL.
 	retryShare = 20
+	// remindTime is how often an outage that goes on is logged; everything between is for debugging.
+	remindTime = time.Minute
 	// releaseTime bounds the giving back of a lease.
 	releaseTime = 2 * time.Second
 )
@@ -51,7 +53,8 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 		return fmt.Errorf("campaign for lease %q: no work", c.Name)
 	}
 	log = log.With("lease", c.Name)
-	pause, failing := firstPause, false
+	pause := firstPause
+	var warned time.Time // that there is no lease; zero: it went well since
 	for {
 		started := time.Now()
 		held, err := s.Acquire(ctx, c.claim())
@@ -62,17 +65,18 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 			return ctx.Err()
 		}
 		if time.Since(started) > maxPause {
-			pause, failing = firstPause, false // it went well for a while
+			pause = firstPause // it went well for a while
 		}
 		wait := Jitter(pause)
-		if err != nil {
-			level := slog.LevelWarn
-			if failing {
-				level = slog.LevelDebug // the same again, every few seconds of an outage
+		if err == nil {
+			warned = time.Time{}
+		} else {
+			level := slog.LevelDebug
+			if time.Since(warned) > remindTime {
+				level, warned = slog.LevelWarn, time.Now()
 			}
 			log.Log(ctx, level, "no lease; campaigning on", "error", err, "pause", wait)
 		}
-		failing = err != nil
 		if !sleep(ctx, wait) {
 			return ctx.Err()
 		}

@@ -277,6 +277,21 @@ func OwnCPU() time.Duration { return cpu(os.Getpid()) }
 
 // Dial returns a connection of an identity to a replica. It is closed with the rig.
 func (r *Rig) Dial(b *Replica, id identity.ID) (*grpc.ClientConn, error) {
+	dial, err := r.Dialer(b, id)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	r.conns = append(r.conns, conn)
+	return conn, nil
+}
+
+// Dialer returns a function that makes connections of an identity to a replica, for whoever closes them. It
+// is safe for concurrent use.
+func (r *Rig) Dialer(b *Replica, id identity.ID) (func() (*grpc.ClientConn, error), error) {
 	files, err := r.ca.Issue(id)
 	if err != nil {
 		return nil, err
@@ -285,13 +300,10 @@ func (r *Rig) Dial(b *Replica, id identity.ID) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Calls wait for the connection: many are made at once, on a machine that is busy.
-	conn, err := daemon.DialGRPC(b.Address, tls, grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		return nil, err
-	}
-	r.conns = append(r.conns, conn)
-	return conn, nil
+	return func() (*grpc.ClientConn, error) {
+		// Calls wait for the connection: many are made at once, on a machine that is busy.
+		return daemon.DialGRPC(b.Address, tls, grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	}, nil
 }
 
 // Connect makes all connections that were dialed, a few at a time, so that no handshake of theirs falls

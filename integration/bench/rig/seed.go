@@ -2,10 +2,13 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"slices"
+	"time"
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
@@ -14,8 +17,9 @@ import (
 const (
 	// seedInstances is how many instances each process has that is made to be there.
 	seedInstances = 10
-	// seedCallers is how many calls are made at once for that.
-	seedCallers = 512
+	// seedDesirers is how many clients desire at once, in large batches, and seedStarters how many starts
+	// are on their way at once.
+	seedDesirers, seedStarters = 2, 512
 	// seedPortion is how many instances are made between two lines of progress.
 	seedPortion = 50_000
 	// profileSeconds is how long a profile takes.
@@ -30,39 +34,40 @@ type SeedOptions struct {
 	Progress func(format string, args ...any)
 }
 
-// Seed makes instances through the front door: desired, claimed by the cells in turn, started. What is
-// there afterwards is what a real installation would have, encryption and all.
+// Seed makes instances through the front door: desired in batches, and started by the cells in turn, which
+// they may do without a claim. What is there afterwards is what a real installation would have, encryption
+// and all.
 func Seed(ctx context.Context, o SeedOptions) error {
 	for from := o.From; from < o.To; from += seedPortion {
-		to := min(from+seedPortion, o.To)
+		to, begin := min(from+seedPortion, o.To), time.Now()
 		if err := seedPart(ctx, o, from/seedInstances, to/seedInstances); err != nil {
 			return fmt.Errorf("make instances %d to %d: %w", from, to, err)
 		}
-		o.Progress("%d of %d instances", to, o.To)
+		o.Progress("%d of %d instances, %.0f a second", to, o.To, float64(to-from)/time.Since(begin).Seconds())
 	}
 	return nil
 }
 
 func seedPart(ctx context.Context, o SeedOptions, from, to int) error {
-	processes := make([]lrp.ProcessGUID, to-from)
-	for i := range processes {
-		processes[i] = Process("5eed", from+i)
+	desired := make([]lrp.Desired, to-from)
+	for i := range desired {
+		desired[i] = App(Process("5eed", from+i), seedInstances)
 	}
-	if _, err := Desire(ctx, o.Clients, seedCallers, processes, seedInstances); err != nil {
+	each := max(1, len(desired)/seedDesirers)
+	parts := slices.Collect(slices.Chunk(desired, each))
+	_, err := Work(ctx, seedDesirers, len(parts), func(ctx context.Context, c, i int) error {
+		return errors.Join(o.Clients[c%len(o.Clients)].DesireAll(ctx, parts[i])...)
+	})
+	if err != nil {
 		return err
 	}
-	for _, event := range []func(lrp.Slot, lrp.CellID) lrp.Event{Claim, Start} {
-		_, err := Work(ctx, seedCallers, len(processes)*seedInstances, func(ctx context.Context, _, i int) error {
-			cell := i % len(o.Cells)
-			// Neighbours are instances of different processes: calls about one process take turns.
-			slot := lrp.Slot{Process: processes[i%len(processes)], Index: int32(i / len(processes))}
-			return o.Cells[cell].Apply(ctx, event(slot, Cell(cell)))
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = Work(ctx, seedStarters, len(desired)*seedInstances, func(ctx context.Context, _, i int) error {
+		cell := i % len(o.Cells)
+		// Neighbours are instances of different processes: calls about one process take turns.
+		slot := lrp.Slot{Process: desired[i%len(desired)].Process, Index: int32(i / len(desired))}
+		return o.Cells[cell].Apply(ctx, Start(slot, Cell(cell)))
+	})
+	return err
 }
 
 // Profile writes a CPU profile of a replica to a file, from now on for some seconds, and then says how

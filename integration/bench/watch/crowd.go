@@ -25,7 +25,7 @@ import (
 type crowd struct {
 	b        *bench
 	watchers []*watcher
-	everyone []*grpc.ClientConn // one for each replica, of somebody who may see everything
+	everyone *party // somebody who may see everything
 	resumes  atomic.Int64
 
 	leaving context.CancelFunc
@@ -40,7 +40,7 @@ type span struct{ after, upTo uint64 }
 
 // watcher is one of them. What it got is checked in the end.
 type watcher struct {
-	conns  []*grpc.ClientConn // by replica
+	*party
 	filter *bbsv1.WatchRequest
 	dice   *rand.Rand
 	at     uint64 // resume after
@@ -52,13 +52,13 @@ type watcher struct {
 
 func newCrowd(b *bench) (*crowd, error) {
 	c := &crowd{b: b}
-	everyone, err := c.dial(identity.ID{Role: identity.Auctioneer})
+	everyone, err := b.party(identity.ID{Role: identity.Auctioneer})
 	if err != nil {
 		return nil, err
 	}
 	c.everyone = everyone
 	for i := range b.o.watchers {
-		w := &watcher{filter: &bbsv1.WatchRequest{}, dice: rand.New(rand.NewPCG(uint64(i), 7)), conns: everyone}
+		w := &watcher{filter: &bbsv1.WatchRequest{}, dice: rand.New(rand.NewPCG(uint64(i), 7)), party: everyone}
 		switch {
 		case i < 2: // everything
 		case i == 2:
@@ -68,31 +68,16 @@ func newCrowd(b *bench) (*crowd, error) {
 		case i%50 == 4:
 			w.filter.ProcessGuid = "set in each round"
 		default:
-			w.filter.CellId = string(rig.Cell(i))
-			if w.conns, err = c.dial(identity.ID{Role: identity.Rep, Cell: w.filter.CellId}); err != nil {
-				return nil, err
-			}
+			w.filter.CellId, w.party = string(rig.Cell(i)), b.cells[i]
 		}
 		c.watchers = append(c.watchers, w)
 	}
 	return c, nil
 }
 
-func (c *crowd) dial(id identity.ID) ([]*grpc.ClientConn, error) {
-	var conns []*grpc.ClientConn
-	for _, replica := range c.b.replicas {
-		conn, err := c.b.rig.Dial(replica, id)
-		if err != nil {
-			return nil, err
-		}
-		conns = append(conns, conn)
-	}
-	return conns, nil
-}
-
 // revision asks where the log stands.
 func (c *crowd) revision(ctx context.Context) (uint64, error) {
-	res, err := bbsv1.NewBBSServiceClient(c.everyone[1]).Domains(ctx, &bbsv1.DomainsRequest{})
+	res, err := bbsv1.NewBBSServiceClient(c.everyone.conns[1]).Domains(ctx, &bbsv1.DomainsRequest{})
 	if err != nil {
 		return 0, fmt.Errorf("ask where the log stands: %w", err)
 	}
@@ -162,18 +147,38 @@ func (c *crowd) done(w *watcher) bool {
 	return until != 0 && w.at >= until
 }
 
+// connection returns a connection to a replica at random, mostly one that is there, and what to do with it
+// afterwards.
+func (c *crowd) connection(w *watcher) (conn *grpc.ClientConn, after func() error, err error) {
+	replica := w.dice.IntN(len(w.conns))
+	if w.dice.IntN(staysPerConnection) > 0 {
+		return w.conns[replica], func() error { return nil }, nil
+	}
+	if conn, err = w.dial[replica](); err != nil {
+		return nil, nil, err
+	}
+	return conn, conn.Close, nil
+}
+
 // stay watches one replica for a while.
 func (c *crowd) stay(ctx context.Context, w *watcher, opened func()) error {
-	stay := c.b.o.stay/2 + time.Duration(w.dice.Int64N(int64(c.b.o.stay)))
-	ctx, cancel := context.WithTimeout(ctx, stay)
+	// Whoever leaves at random leaves at any moment as likely as at any other.
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(w.dice.ExpFloat64()*float64(c.b.o.stay)))
 	defer cancel()
+	conn, after, err := c.connection(w)
+	if err != nil {
+		return err
+	}
+	defer after()
 	request := &bbsv1.WatchRequest{AfterRevision: w.at, CellId: w.filter.CellId, Domain: w.filter.Domain, ProcessGuid: w.filter.ProcessGuid}
-	conn := w.conns[w.dice.IntN(len(w.conns))]
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, bbsv1.BBSService_Watch_FullMethodName, grpc.ForceCodecV2(codec{}))
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(stream.SendMsg(request), stream.CloseSend()); err != nil {
+		return err
+	}
+	if _, err := stream.Header(); err != nil {
 		return err
 	}
 	opened()

@@ -51,7 +51,7 @@ func (c *crowd) log(ctx context.Context) ([]entry, error) {
 func (c *crowd) read(ctx context.Context, s span) (entries []entry, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := bbsv1.NewBBSServiceClient(c.everyone[1]).Watch(ctx, &bbsv1.WatchRequest{AfterRevision: s.after})
+	stream, err := bbsv1.NewBBSServiceClient(c.everyone.conns[1]).Watch(ctx, &bbsv1.WatchRequest{AfterRevision: s.after})
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"muster/bbs/internal/callback"
 	"muster/bbs/internal/seal"
+	"muster/bbs/task"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/lease"
@@ -33,6 +35,13 @@ type Config struct {
 	ConvergeInterval daemon.Duration `json:"converge_interval" help:"time between full comparisons of desired and actual state, 1s to 1h; up: what was missed is repaired later; down: more load"`
 	LostCellGrace    daemon.Duration `json:"lost_cell_grace" help:"how long a cell must have been lost before its tasks fail and its evacuating instances go, 1s to 1h; up: they hang for longer; down: a cell that was cut off for a moment loses them"`
 	SweepInterval    daemon.Duration `json:"sweep_interval" help:"how often silent cells are looked for, 50ms to 10s; up: a dead cell is noticed later; down: more queries"`
+
+	MaxTaskRejections   int             `json:"max_task_rejections" help:"rejections after which a task is offered again, 0 to 1000; up: a task that fits nowhere is tried for longer; down: one that met a full moment fails"`
+	ExpirePendingTask   daemon.Duration `json:"expire_pending_task" help:"how long a task may wait to be started before it fails, 1s to 168h; up: its owner learns later that there is no room; down: less patience with a full installation"`
+	KickTask            daemon.Duration `json:"kick_task" help:"after how long the telling of a completion counts as stuck and is begun again, 1s to 1h; up: owners learn later; down: slow receivers are told twice"`
+	ExpireCompletedTask daemon.Duration `json:"expire_completed_task" help:"how long a completed task is kept whose owner was not told or did not resolve it, 1s to 168h, more than kick_task; up: more old tasks; down: owners who are away miss results"`
+	TaskCallbackWorkers int             `json:"task_callback_workers" help:"completions that are told of at a time, 1 to 10000; up: one dead receiver delays others less; down: less memory and fewer connections"`
+	CallbackTimeout     daemon.Duration `json:"communication_timeout" help:"time for one request to the receiver of a completion, answer included, 100ms to 1m; up: slower receivers are told; down: a dead one holds a worker for less time"`
 
 	EventAge   daemon.Duration `json:"event_age" help:"how long the log of changes is kept, 1m to 720h; up: watches can resume after longer absence, a larger table; down: they list again sooner"`
 	EventCount int64           `json:"event_count" help:"how many entries of the log are kept at most, 1000 to 100000000; as event_age"`
@@ -67,6 +76,7 @@ func (e Encryption) sealer() (*seal.Sealer, error) {
 
 // Defaults returns the default configuration.
 func Defaults() *Config {
+	tasks := task.DefaultPolicy()
 	return &Config{
 		Common:              daemon.Common{LogLevel: "info", DebugAddress: "127.0.0.1:17017"},
 		Config:              lease.Defaults(),
@@ -75,10 +85,24 @@ func Defaults() *Config {
 		ConvergeInterval:    daemon.Duration(30 * time.Second),
 		LostCellGrace:       daemon.Duration(15 * time.Second),
 		SweepInterval:       daemon.Duration(250 * time.Millisecond),
+		MaxTaskRejections:   int(tasks.MaxRejections),
+		ExpirePendingTask:   daemon.Duration(tasks.ExpirePending),
+		KickTask:            daemon.Duration(tasks.Kick),
+		ExpireCompletedTask: daemon.Duration(tasks.ExpireCompleted),
+		TaskCallbackWorkers: callback.DefaultWorkers,
+		CallbackTimeout:     daemon.Duration(callback.DefaultTimeout),
 		EventAge:            daemon.Duration(time.Hour),
 		EventCount:          1_000_000,
 		PruneEvery:          daemon.Duration(30 * time.Second),
 		Bookmark:            daemon.Duration(5 * time.Second),
+	}
+}
+
+// taskPolicy returns the limits of tasks.
+func (c *Config) taskPolicy() task.Policy {
+	return task.Policy{
+		MaxRejections: int32(c.MaxTaskRejections), ExpirePending: time.Duration(c.ExpirePendingTask),
+		Kick: time.Duration(c.KickTask), ExpireCompleted: time.Duration(c.ExpireCompletedTask),
 	}
 }
 
@@ -105,6 +129,10 @@ func (c *Config) Validate() error {
 		{"converge_interval", c.ConvergeInterval, time.Second, time.Hour},
 		{"lost_cell_grace", c.LostCellGrace, time.Second, time.Hour},
 		{"sweep_interval", c.SweepInterval, 50 * time.Millisecond, 10 * time.Second},
+		{"expire_pending_task", c.ExpirePendingTask, time.Second, 168 * time.Hour},
+		{"kick_task", c.KickTask, time.Second, time.Hour},
+		{"expire_completed_task", c.ExpireCompletedTask, time.Second, 168 * time.Hour},
+		{"communication_timeout", c.CallbackTimeout, 100 * time.Millisecond, time.Minute},
 		{"event_age", c.EventAge, time.Minute, 720 * time.Hour},
 		{"prune_interval", c.PruneEvery, time.Second, time.Hour},
 		{"bookmark_interval", c.Bookmark, 100 * time.Millisecond, time.Minute},
@@ -118,11 +146,16 @@ func (c *Config) Validate() error {
 		value, min, max int64
 	}{
 		{"database_connections", int64(c.DatabaseConnections), 4, 1000},
+		{"max_task_rejections", int64(c.MaxTaskRejections), 0, 1000},
+		{"task_callback_workers", int64(c.TaskCallbackWorkers), 1, 10_000},
 		{"event_count", c.EventCount, 1000, 100_000_000},
 	} {
 		if n.value < n.min || n.value > n.max {
 			errs = append(errs, fmt.Errorf("%s %d: want %d to %d", n.name, n.value, n.min, n.max))
 		}
+	}
+	if c.ExpireCompletedTask <= c.KickTask {
+		errs = append(errs, fmt.Errorf("expire_completed_task %v: want more than kick_task, %v, or nobody is told twice", c.ExpireCompletedTask, c.KickTask))
 	}
 	return errors.Join(errs...)
 }

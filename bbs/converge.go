@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -62,6 +63,9 @@ type converger struct {
 	callbacks *callback.Pool
 	early     chan struct{} // capacity 1: compare everything soon
 	seen      seen
+	// Which cells were listed when they were last looked at, and since when none vanished from there.
+	listed        map[lrp.CellID]cells.Sight
+	completeSince time.Time
 }
 
 // ConvergeOptions are what a converger needs to know beside its store.
@@ -72,8 +76,11 @@ type ConvergeOptions struct {
 	Witness  Witness // nil: there is none
 	// Heard returns since when heartbeats can be stored without interruption; zero: they cannot.
 	Heard func() time.Time
-	// TLS is how receivers of callbacks are met.
-	TLS *tls.Config
+	// TLS is how receivers of callbacks are met, CallbackWorkers how many at a time, and CallbackTimeout
+	// bounds one request to them; zero: as callback.Options has it.
+	TLS             *tls.Config
+	CallbackWorkers int
+	CallbackTimeout time.Duration
 }
 
 // seen is what the last full comparison saw.
@@ -88,7 +95,9 @@ func newConverger(log *slog.Logger, st *store.Store, h *hub.Hub, m *metrics, o C
 	return &converger{
 		log: log, store: st, hub: h, metrics: m, options: o, call: store.Call{TraceID: convergeTrace, Fence: f},
 		restart: newRestarts(), changed: newChangedCells(), early: make(chan struct{}, 1),
-		callbacks: callback.New(callback.Options{Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Done: m.calledBack}),
+		callbacks: callback.New(callback.Options{
+			Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: m.calledBack,
+		}),
 	}
 }
 
@@ -259,7 +268,18 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 	}
 	c.seen.dueAt(converge.Next(found.Snapshot, now))
 	c.seen.dueAt(task.Next(taskWorld, now))
+	// The second witness changes its mind without any entry in the log.
+	c.seen.dueAt(now.Add(c.options.Interval), anyDoubted(found.Cells))
 	return max(len(steps), len(taskSteps)), nil
+}
+
+func anyDoubted(p cells.Presences) bool {
+	for _, sight := range p.Cells {
+		if sight.Doubted {
+			return true
+		}
+	}
+	return false
 }
 
 // dueAt notes that something becomes due.
@@ -269,10 +289,10 @@ func (s *seen) dueAt(at time.Time, ok bool) {
 	}
 }
 
-// doubt adds what else is known of the cells: since when they could be heard at all, and what the
+// doubt adds what else is known of the cells: since when the records of them are complete, and what the
 // second witness says.
 func (c *converger) doubt(ctx context.Context, p *cells.Presences) {
-	p.Since = c.options.Heard()
+	p.Since = c.complete(p.Cells, time.Now())
 	if c.options.Witness == nil {
 		return
 	}
@@ -284,9 +304,33 @@ func (c *converger) doubt(ctx context.Context, p *cells.Presences) {
 		sight.Doubted = !sight.LostAt.IsZero() && (!known || present[id])
 		p.Cells[id] = sight
 	}
+	if !known || p.Since.IsZero() {
+		return
+	}
 	for id := range present {
-		if _, listed := p.Cells[id]; known && !listed {
-			p.Cells[id] = cells.Sight{LostAt: p.Since, Doubted: true}
+		if _, listed := p.Cells[id]; !listed {
+			p.Cells[id] = cells.Sight{LostAt: p.Since.Add(cells.Settle), Doubted: true}
 		}
 	}
+}
+
+// complete returns since when every cell that can be heard of is among those listed: since heartbeats can
+// be stored, since this term began to look, and since a record of a cell vanished, as all do when the
+// table is wiped. Zero: nobody can be heard.
+func (c *converger) complete(listed map[lrp.CellID]cells.Sight, now time.Time) time.Time {
+	wiped := c.listed == nil
+	for id := range c.listed {
+		if _, still := listed[id]; !still {
+			wiped = true
+		}
+	}
+	if wiped {
+		c.completeSince = now
+	}
+	c.listed = maps.Clone(listed)
+	heard := c.options.Heard()
+	if heard.IsZero() || heard.After(c.completeSince) {
+		return heard
+	}
+	return c.completeSince
 }

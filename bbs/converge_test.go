@@ -10,7 +10,6 @@ import (
 	"muster/bbs/event"
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
 	"muster/cells"
 )
@@ -51,7 +50,8 @@ func TestRestarts(t *testing.T) {
 		{Actual: &lrp.Change{Before: &late}}, // removed: no reason to remember it
 		{Desired: &event.DesiredChange{}},
 	} {
-		q.see(&store.Record{Message: wire.EncodeEvent(ev)})
+		r := recordOf(t, ev)
+		q.see(&r)
 	}
 	if !told(q) {
 		t.Error("nobody was told of the first one")
@@ -86,6 +86,14 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
+// recordOf returns the entry of the log of a change.
+func recordOf(t *testing.T, ev event.Event) store.Record {
+	t.Helper()
+	r, err := store.NewRecord(ev)
+	must(t, err)
+	return r
+}
+
 // What the log tells of is noted: crashed instances, cells that fell silent or came back, and what
 // happens on such a cell after it was dealt with.
 func TestSee(t *testing.T) {
@@ -115,13 +123,7 @@ func TestSee(t *testing.T) {
 		{"an instance crashes", event.Event{Actual: &lrp.Change{After: &crashed}}, nil},
 		{"a record goes", event.Event{Actual: &lrp.Change{Before: &crashed}}, nil},
 	} {
-		r := store.Record{Message: wire.EncodeEvent(tt.ev)}
-		if a := tt.ev.Actual; a != nil && a.Before != nil {
-			r.CellBefore = a.Before.Cell
-		}
-		if a := tt.ev.Actual; a != nil && a.After != nil {
-			r.CellAfter = a.After.Cell
-		}
+		r := recordOf(t, tt.ev)
 		c.see([]*store.Record{&r}, lost)
 		if got := c.changed.take(); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: to look at are %v, want %v", tt.name, got, tt.want)

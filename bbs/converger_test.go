@@ -23,12 +23,12 @@ import (
 
 // records are a store and a hub that run, for convergers.
 type records struct {
-	t     *testing.T
+	t     testing.TB
 	store *store.Store
 	hub   *hub.Hub
 }
 
-func newRecords(t *testing.T) *records {
+func newRecords(t testing.TB) *records {
 	t.Helper()
 	url := pgtest.Database(t, store.Migrate)
 	pools, err := store.OpenPools(context.Background(), url, 8)

@@ -6,8 +6,9 @@
 //	          └─ hub ◄──┘        ◄─ notifications of other replicas
 //	             watches
 //
-// Beside the calls it answers, a replica compares everything every so often (converger), lets crashed
-// instances restart the moment their back-off is over, drops cells that went silent, and cuts the log.
-// All of that may happen on several replicas at once: each step is decided again under the locks of
-// the store, so doing it twice does nothing more.
+// Beside the calls it answers, every replica looks for cells that went silent, cuts the log and replaces
+// encryption keys; each step is decided again under the locks of the store, so doing it twice does
+// nothing more. The one that holds the lease converges: it compares everything every so often, follows the
+// log in between, lets crashed instances restart the moment their back-off is over, and tells the owners
+// of tasks. What it writes carries the token of the lease, and has no effect once somebody else has it.
 package bbs

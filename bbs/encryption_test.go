@@ -43,7 +43,7 @@ func (l lines) Handle(_ context.Context, r slog.Record) error {
 }
 
 // A key is replaced by restarts, as docs/encryption.md says; a start without the key that is needed is
-// refused (bbs reference §19, encryption).
+// refused (bbs reference §19 "encryption").
 func TestKeyIsReplaced(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pgtest.Database(t, nil))

@@ -10,11 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"muster/bbs/converge"
+	"muster/bbs/event"
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
-	bbsv1 "muster/proto/bbs/v1"
 )
 
 const (
@@ -64,32 +63,40 @@ func next(ctx context.Context, w *hub.Watch, after uint64) ([]*store.Record, uin
 // see notes what some changes ask for. lost are the cells that are known to have fallen silent.
 func (c *converger) see(records []*store.Record, lost map[lrp.CellID]bool) {
 	for _, r := range records {
-		if change := r.Message.GetCell(); change != nil {
-			before, after := change.GetBefore(), change.GetAfter()
-			id := lrp.CellID(before.GetCellId())
-			if after != nil {
-				id = lrp.CellID(after.GetCellId())
-			}
-			lost[id] = after == nil
-			if before == nil || after == nil {
-				c.changed.add(id)
+		switch r.Kind {
+		case store.OfCell:
+			c.seeCell(r.Event().Cell, lost)
+			continue
+		case store.OfTask:
+			if ev := r.Event(); ev.Task.After != nil {
+				c.callbacks.Submit(*ev.Task.After, ev.TraceID)
 			}
 			continue
 		}
-		if t := r.Message.GetTask().GetAfter(); t != nil {
-			c.callbacks.Submit(wire.DecodeTask(t), r.Message.GetTraceId())
-			continue
-		}
-		after := r.Message.GetActualLrp().GetAfter()
-		if after == nil {
+		if r.State == "" {
 			continue
 		}
 		c.restart.see(r)
 		// A call or a plan that was on its way when the cell came or went: nobody has dealt with it.
-		suspect := after.GetPresence() == bbsv1.ActualLRP_SUSPECT
+		suspect := r.Presence == lrp.Suspect
 		if r.CellAfter != "" && (lost[r.CellAfter] && !suspect && r.CellAfter != r.CellBefore || !lost[r.CellAfter] && suspect) {
 			c.changed.add(r.CellAfter)
 		}
+	}
+}
+
+// seeCell notes that a cell came or went.
+func (c *converger) seeCell(change *event.CellChange, lost map[lrp.CellID]bool) {
+	of := change.After
+	if of == nil {
+		of = change.Before
+	}
+	if of == nil {
+		return
+	}
+	lost[of.Cell] = change.After == nil
+	if change.Before == nil || change.After == nil {
+		c.changed.add(of.Cell)
 	}
 }
 

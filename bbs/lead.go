@@ -8,7 +8,6 @@ import (
 
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
-	"muster/bbs/task"
 	"muster/internal/consul"
 	"muster/internal/lease"
 	"muster/internal/lease/leases"
@@ -40,7 +39,8 @@ func (r *replica) converge(ctx context.Context, st *store.Store) error {
 			}
 			options := ConvergeOptions{
 				Interval: time.Duration(r.cfg.ConvergeInterval), Grace: time.Duration(r.cfg.LostCellGrace),
-				Tasks: task.DefaultPolicy(), Witness: witness, Heard: r.hearing, TLS: receivers,
+				Tasks: r.cfg.taskPolicy(), Witness: witness, Heard: r.hearing, TLS: receivers,
+				CallbackWorkers: r.cfg.TaskCallbackWorkers, CallbackTimeout: time.Duration(r.cfg.CallbackTimeout),
 			}
 			return newConverger(r.log, st, r.hub, r.metrics, options, store.Fence{Lease: convergeLease, Token: token}).run(ctx)
 		},
@@ -59,9 +59,12 @@ func (r *replica) witness() (Witness, error) {
 	return func(ctx context.Context) (map[lrp.CellID]bool, bool) {
 		ctx, cancel := context.WithTimeout(ctx, witnessTime)
 		defer cancel()
-		keys, err := directory.Present(ctx)
-		if err != nil {
+		keys, err := directory.Witness(ctx)
+		switch {
+		case err != nil:
 			r.log.Warn("which cells are there is not known to the second witness", "error", err)
+			return nil, false
+		case len(keys) == 0: // it was wiped, perhaps; without any cell nothing would be destroyed anyway
 			return nil, false
 		}
 		present := make(map[lrp.CellID]bool, len(keys))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -16,9 +17,11 @@ import (
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 	"muster/internal/daemon"
 	"muster/internal/identity"
+	"muster/internal/lease"
 	"muster/internal/pgcluster"
 	"muster/internal/pgtest"
 	bbsv1 "muster/proto/bbs/v1"
@@ -145,6 +148,33 @@ func TestPostgresAway(t *testing.T) {
 		"list actual":   func() error { _, _, err := client.Actuals(ctx, bbsclient.ActualFilter{}); return err },
 		"list cells":    func() error { _, _, err := client.Cells(ctx); return err },
 		"list domains":  func() error { _, _, err := client.Domains(ctx); return err },
+		"list tasks":    func() error { _, _, err := client.Tasks(ctx, bbsclient.TaskFilter{}); return err },
+		"list many":     func() error { _, _, err := client.ActualsOf(ctx, []lrp.ProcessGUID{"before"}); return err },
+		"one task":      func() error { _, err := client.Task(ctx, "absent"); return err },
+		"desire a task": func() error { return client.DesireTask(ctx, echoTask("t"), bbsclient.RequestID("t")) },
+		"start a task": func() error {
+			_, err := rep.ApplyTask(ctx, task.Event{Name: task.Start, GUID: "t", Cell: "c1"})
+			return err
+		},
+		"cancel a task": func() error { _, err := client.ApplyTask(ctx, task.Event{Name: task.Cancel, GUID: "t"}); return err },
+		"evacuate": func() error {
+			keep, err := rep.Evacuate(ctx, evacuating(lrp.EvacuateRunning, "before", by))
+			if !keep {
+				t.Error("nobody knows, and yet the container is to go")
+			}
+			return err
+		},
+		"desire many": func() error {
+			answers := client.DesireAll(ctx, []lrp.Desired{app("b1", 1), {Process: "a b"}, app("b2", 1)})
+			if status.Code(answers[0]) != codes.Unavailable || status.Code(answers[2]) != codes.Unavailable {
+				t.Errorf("of a batch without PostgreSQL: %v", answers)
+			}
+			var inv *lrp.Invalid
+			if !errors.As(answers[1], &inv) {
+				t.Errorf("a bad record of a batch without PostgreSQL: %v, want what is wrong with it", answers[1])
+			}
+			return answers[0]
+		},
 		"watch ahead": func() error {
 			watch, err := client.Watch(ctx, 1000, bbsclient.WatchFilter{})
 			if err == nil {
@@ -153,8 +183,12 @@ func TestPostgresAway(t *testing.T) {
 			return err
 		},
 	} {
-		if err := call(); status.Code(err) != codes.Unavailable {
+		err := call()
+		if status.Code(err) != codes.Unavailable {
 			t.Errorf("%s without PostgreSQL: %v, want %v", name, err, codes.Unavailable)
+		}
+		if delay, ok := bbsclient.RetryDelay(err); !ok || delay <= 0 {
+			t.Errorf("%s without PostgreSQL: try again after %v (%t), want a pause", name, delay, ok)
 		}
 	}
 	w.serving(t, address, healthv1.HealthCheckResponse_NOT_SERVING)
@@ -194,6 +228,34 @@ func TestPostgresAway(t *testing.T) {
 	if lists != 1 {
 		t.Errorf("the follower listed %d times: its watch did not survive", lists)
 	}
+}
+
+// Without Consul nobody converges, and everybody is served; the replica waits for it, and ends when told.
+func TestConsulAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pgtest.Database(t, nil))
+	cfg := w.config()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	cfg.Kind, cfg.Consul.Address = lease.Consul, l.Addr().String()
+	must(t, l.Close()) // nobody is there
+	must(t, cfg.Validate())
+	address, stop := w.replica(cfg)
+	client := w.client(address, identity.Client)
+	must(t, client.Desire(t.Context(), app("p", 1)))
+	by := lrp.InstanceKey{Instance: "i", Cell: "c1"}
+	must(t, w.cell(address, "c1").Apply(t.Context(), claim("p", 0, by)))
+	list, revision, err := client.Actuals(t.Context(), bbsclient.ActualFilter{})
+	if err != nil || len(list) != 1 || list[0].State != lrp.Claimed {
+		t.Errorf("without Consul: %+v (%v), want a claimed instance", list, err)
+	}
+	watch, err := client.Watch(t.Context(), revision-1, bbsclient.WatchFilter{})
+	must(t, err)
+	if events, at, err := watch.Recv(); err != nil || at != revision || len(events) != 1 {
+		t.Errorf("a watch without Consul: %d changes at %d (%v), want the newest at %d", len(events), at, err, revision)
+	}
+	w.serving(t, address, healthv1.HealthCheckResponse_SERVING)
+	stop()
 }
 
 // cellGone waits for the event that a cell was dropped.

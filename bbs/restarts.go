@@ -7,7 +7,6 @@ import (
 
 	"muster/bbs/converge"
 	"muster/bbs/internal/store"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
 )
 
@@ -31,8 +30,8 @@ func newRestarts() *restarts {
 
 // see looks whether a change left a crashed instance.
 func (q *restarts) see(r *store.Record) {
-	if a := r.Message.GetActualLrp().GetAfter(); a.GetState() == string(lrp.Crashed) {
-		q.add(wire.DecodeActual(a), time.Time{})
+	if r.State == lrp.Crashed {
+		q.add(*r.Event().Actual.After, time.Time{})
 	}
 }
 

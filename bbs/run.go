@@ -62,7 +62,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	r.hub = hub.New(log, time.Duration(cfg.Bookmark))
 	r.metrics = newMetrics(r.hub)
 	r.server = server.New(server.Options{Log: log, Called: r.metrics.called})
-	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed})
+	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed, TaskPolicy: cfg.taskPolicy()})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,10 @@ import (
 	"muster/bbs/lrp"
 )
 
+// Settle is how long a cell that nobody has a record of has to be heard of, before it counts as lost: some
+// times what the time to live of a cell usually is.
+const Settle = 10 * time.Second
+
 // Presences is what is known of which cells are there, at one moment. Not to know is a value of its
 // own: the zero Presences knows nothing, so no cell is lost and none is gone.
 //
@@ -16,7 +20,7 @@ type Presences struct {
 	// Known is false when nobody who knows the cells answered; then the other members mean nothing.
 	Known bool
 	// Since is how long Cells has been complete: a cell that is not among them is missed since then.
-	// Zero: nobody can say, so such a cell is never gone.
+	// Zero: nobody can say, so such a cell is neither lost nor gone.
 	Since time.Time
 	// Cells are the cells that ever announced themselves and were not forgotten since.
 	Cells map[lrp.CellID]Sight
@@ -47,14 +51,24 @@ func (p Presences) AnyPresent() bool {
 	return false
 }
 
-// Lost tells whether the cell is known not to be there. A cell that nobody has a record of is lost
-// only while others are present: without any, it is the records that are lost.
-func (p Presences) Lost(cell lrp.CellID) bool {
+// LostAt returns since when the cell is lost, which may be in the future. A cell that nobody has a record
+// of is lost only while others are present, since without any it is the records that are lost; and only
+// after Settle, since where all records were lost, one cell is the first to be heard of again.
+func (p Presences) LostAt(cell lrp.CellID) (time.Time, bool) {
 	sight, listed := p.Cells[cell]
-	if !listed {
-		return p.AnyPresent()
+	switch {
+	case !p.Known:
+		return time.Time{}, false
+	case listed:
+		return sight.LostAt, !sight.LostAt.IsZero()
 	}
-	return p.Known && !sight.LostAt.IsZero()
+	return p.Since.Add(Settle), !p.Since.IsZero() && p.AnyPresent()
+}
+
+// Lost tells whether the cell is known not to be there.
+func (p Presences) Lost(cell lrp.CellID, now time.Time) bool {
+	at, ok := p.LostAt(cell)
+	return ok && !now.Before(at)
 }
 
 // GoneAt returns when a lost cell has been lost for as long as the grace time, which may have passed.

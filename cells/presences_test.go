@@ -35,7 +35,12 @@ func TestPresences(t *testing.T) {
 		"all lost":                         {cells.Presences{Known: true, Cells: view{"a": ago(time.Hour), "b": ago(0)}}, false, true, false},
 		"no records at all":                {cells.Presences{Known: true, Since: now.Add(-time.Hour)}, false, false, false},
 		"no record, others lost":           {cells.Presences{Known: true, Since: now.Add(-time.Hour), Cells: view{"b": ago(time.Hour)}}, false, false, false},
-		"no record, since nobody knows":    {cells.Presences{Known: true, Cells: view{"b": here}}, false, true, false},
+		"no record, since nobody knows":    {cells.Presences{Known: true, Cells: view{"b": here}}, false, false, false},
+		"no record, others just appeared":  {cells.Presences{Known: true, Since: now, Cells: view{"b": here}}, false, false, false},
+		"no record, before it settled":     {cells.Presences{Known: true, Since: now.Add(1 - cells.Settle), Cells: view{"b": here}}, false, false, false},
+		"no record, once it settled":       {cells.Presences{Known: true, Since: now.Add(-cells.Settle), Cells: view{"b": here}}, false, true, false},
+		"no answer, no record":             {cells.Presences{Since: now.Add(-time.Hour), Cells: view{"b": here}}, false, false, false},
+		"will be lost":                     {cells.Presences{Known: true, Cells: view{"a": ago(-1), "b": here}}, false, false, false},
 		"no record, below the grace time":  {cells.Presences{Known: true, Since: now.Add(1 - grace), Cells: view{"b": here}}, false, true, false},
 		"no record for the grace time":     {cells.Presences{Known: true, Since: now.Add(-grace), Cells: view{"b": here}}, false, true, true},
 		"a lost cell on its own, for long": {cells.Presences{Known: true, Since: now, Cells: view{"a": ago(time.Hour)}}, false, true, false},
@@ -46,7 +51,7 @@ func TestPresences(t *testing.T) {
 			if got := p.Present("a"); got != c.present {
 				t.Errorf("present: %v", got)
 			}
-			if got := p.Lost("a"); got != c.lost {
+			if got := p.Lost("a", now); got != c.lost {
 				t.Errorf("lost: %v", got)
 			}
 			if got := p.Gone("a", now, grace); got != c.gone {

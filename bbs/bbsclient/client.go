@@ -56,11 +56,15 @@ func New(conn grpc.ClientConnInterface) *Client {
 }
 
 // IsUnavailable tells whether the BBS, or the way to it, is out of order for now: the same call may
-// succeed later. Whether the failed call had an effect is unknown.
+// succeed later. Whether the failed call had an effect is unknown. A message that is too large will be
+// too large again.
 func IsUnavailable(err error) bool {
 	switch status.Code(err) {
-	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Aborted:
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted:
 		return true
+	case codes.ResourceExhausted:
+		_, later := RetryDelay(err)
+		return later
 	}
 	return false
 }
@@ -136,7 +140,7 @@ func (c *Client) Apply(ctx context.Context, ev lrp.Event) error {
 	case lrp.Claim:
 		_, err = c.rpc.ClaimActualLRP(ctx, wire.EncodeClaim(ev))
 	case lrp.Start:
-		_, err = c.rpc.StartActualLRP(ctx, wire.EncodeStart(ev))
+		_, err = c.rpc.StartActualLRP(ctx, wire.RawStart(ev))
 	case lrp.Crash:
 		_, err = c.rpc.CrashActualLRP(ctx, wire.EncodeCrash(ev))
 	case lrp.Fail:

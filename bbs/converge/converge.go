@@ -93,6 +93,9 @@ func Next(s Snapshot, now time.Time) (at time.Time, ok bool) {
 		if o := g.Ordinary; o != nil && w.wanted(o.Slot) {
 			sooner(lrp.RestartAt(*o))
 		}
+		if o := g.Ordinary; o != nil && o.Cell != "" {
+			sooner(s.Cells.LostAt(o.Cell))
+		}
 		if e := g.Evacuating; e != nil {
 			sooner(s.Cells.GoneAt(e.Cell, s.Grace))
 		}

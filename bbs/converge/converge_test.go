@@ -98,7 +98,7 @@ const (
 const grace = 15 * time.Second
 
 func known() cells.Presences {
-	return cells.Presences{Known: true, Cells: map[lrp.CellID]cells.Sight{
+	return cells.Presences{Known: true, Since: now.Add(-cells.Settle), Cells: map[lrp.CellID]cells.Sight{
 		here: {}, silent: {LostAt: now.Add(1 - grace)}, gone: {LostAt: now.Add(-grace)}, doubted: {LostAt: now.Add(-grace), Doubted: true},
 	}}
 }
@@ -266,11 +266,12 @@ func TestUnknownCells(t *testing.T) {
 		cells cells.Presences
 		want  []string
 	}{
-		"not known":              {cells.Presences{Cells: known().Cells}, nil},
-		"no record of any":       {cells.Presences{Known: true, Since: now.Add(-time.Hour)}, nil},
-		"none is present":        {cells.Presences{Known: true, Since: now.Add(-time.Hour), Cells: map[lrp.CellID]cells.Sight{gone: {LostAt: now.Add(-time.Hour)}}}, []string{"lose o@gone of app/0"}},
-		"one is present and new": {cells.Presences{Known: true, Since: now, Cells: map[lrp.CellID]cells.Sight{here: {}}}, []string{"lose o@gone of app/0", "lose o@wiped of app/3", "return s@here of app/1"}},
-		"one is present":         {cells.Presences{Known: true, Since: now.Add(-time.Hour), Cells: map[lrp.CellID]cells.Sight{here: {}}}, []string{"lose o@gone of app/0", "lose o@wiped of app/3", "return s@here of app/1", "discard e@gone of app/2"}},
+		"not known":               {cells.Presences{Cells: known().Cells}, nil},
+		"no record of any":        {cells.Presences{Known: true, Since: now.Add(-time.Hour)}, nil},
+		"none is present":         {cells.Presences{Known: true, Since: now.Add(-time.Hour), Cells: map[lrp.CellID]cells.Sight{gone: {LostAt: now.Add(-time.Hour)}}}, []string{"lose o@gone of app/0"}},
+		"one is present and new":  {cells.Presences{Known: true, Since: now, Cells: map[lrp.CellID]cells.Sight{here: {}}}, []string{"return s@here of app/1"}},
+		"it is there for a while": {cells.Presences{Known: true, Since: now.Add(-cells.Settle), Cells: map[lrp.CellID]cells.Sight{here: {}}}, []string{"lose o@gone of app/0", "lose o@wiped of app/3", "return s@here of app/1"}},
+		"one is present":          {cells.Presences{Known: true, Since: now.Add(-time.Hour), Cells: map[lrp.CellID]cells.Sight{here: {}}}, []string{"lose o@gone of app/0", "lose o@wiped of app/3", "return s@here of app/1", "discard e@gone of app/2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

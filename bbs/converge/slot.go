@@ -123,7 +123,7 @@ func (w world) ordinary(slot lrp.Slot, g lrp.Group) []Step {
 }
 
 // lost tells whether an instance is on a cell that fell silent.
-func (w world) lost(a *lrp.Actual) bool { return a.Cell != "" && w.Cells.Lost(a.Cell) }
+func (w world) lost(a *lrp.Actual) bool { return a.Cell != "" && w.Cells.Lost(a.Cell, w.now) }
 
 // gone tells whether an instance was on a cell that fell silent for good.
 func (w world) gone(a *lrp.Actual) bool { return w.Cells.Gone(a.Cell, w.now, w.Grace) }

@@ -131,11 +131,17 @@ func (c checker) atMostBytes(field string, size, limit int) {
 // late, and would hit everybody whose writes share the transaction.
 func (c checker) text(field, value string) {
 	switch {
+	case isStorable(value):
 	case !utf8.ValidString(value):
 		c.failWith(field, "must be valid UTF-8", strings.ToValidUTF8(value, "\uFFFD"))
-	case strings.Contains(value, "\x00"):
+	default:
 		c.failWith(field, "must not contain a NUL character", value)
 	}
+}
+
+// isStorable tells whether text has nothing to say about a value.
+func isStorable(value string) bool {
+	return utf8.ValidString(value) && strings.IndexByte(value, 0) < 0
 }
 
 // name checks a value that is stored in a column of bounded width.

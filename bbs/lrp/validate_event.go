@@ -91,10 +91,22 @@ func (c checker) report(ev Event) {
 	c.text("instance_ipv6_address", ev.NetInfo.InstanceIPv6Address)
 	c.name("availability_zone", ev.AvailabilityZone)
 	for i, hostname := range ev.InternalRoutes {
-		c.text(fmt.Sprintf("actual_lrp_internal_routes[%d]", i), hostname)
+		if !isStorable(hostname) {
+			c.text(fmt.Sprintf("actual_lrp_internal_routes[%d]", i), hostname)
+		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(ev.MetricTags)) {
+	for name, value := range ev.MetricTags {
+		if !isStorable(name) || !isStorable(value) {
+			c.metricTagTexts(ev.MetricTags)
+			break
+		}
+	}
+}
+
+// metricTagTexts names the tags that cannot be stored, in their order.
+func (c checker) metricTagTexts(tags map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(tags)) {
 		c.text("metric_tags", name)
-		c.text("metric_tags", ev.MetricTags[name])
+		c.text("metric_tags", tags[name])
 	}
 }

@@ -41,16 +41,23 @@ const (
 	pendingLimit = ringSize / 2
 	// pendingBytes is how large they may be: more than the ring, which a watch may begin with.
 	pendingBytes = 2 * ringBytes
-	// earlyLimit is how many commits that came too early are kept until what is missing comes. There
-	// are as many as writers in the normal case.
-	earlyLimit = 16
+	// earlyLimit is how many commits that came too early are kept until what is missing comes: as many as
+	// there are writers, or, while others write, as this process commits within readPause.
+	earlyLimit = 64
 	// gapLinger is the wait before the log is read for what is missing. Commits of this process are on
 	// their way, mostly: the notification of a commit overtakes its answer, and one writer the other.
 	gapLinger = 2 * time.Millisecond
-	// perWake is the time that is granted for one message to a watch, and maxLinger how long a change
-	// waits at most because of it: 4,000 messages a second, and then each carries more.
-	perWake   = 250 * time.Microsecond
-	maxLinger = 250 * time.Millisecond
+	// readPause is the least time between two readings of the log. Up: less work for the database while
+	// other replicas commit again and again; down: their changes reach watches of this one sooner.
+	readPause = 20 * time.Millisecond
+	// perWake is the time that is granted for one message to a watch with a filter, and maxLinger how long
+	// a change waits at most because of it: 2,000 messages a second, and then each carries more. Up: watches
+	// cost the writers less; down: cells learn sooner of what happens while there is much to tell.
+	perWake   = 500 * time.Microsecond
+	maxLinger = 500 * time.Millisecond
+	// perWideWake and maxWideLinger are the same for watches without one, whose messages are large.
+	perWideWake   = 4 * time.Millisecond
+	maxWideLinger = 20 * time.Millisecond
 	// handAtOnce is how many watches the writer wakes itself.
 	handAtOnce = 16
 	// readPortion is how many entries are read from the log at a time.
@@ -111,7 +118,7 @@ func New(log *slog.Logger, bookmark time.Duration) *Hub {
 	return &Hub{
 		log: log, bookmark: bookmark, poll: pollEvery, poke: make(chan struct{}, 1),
 		reading: trouble{what: "read the log"}, listening: trouble{what: "listen for commits of other replicas"},
-		wide: newPacer(), narrow: newPacer(), watches: map[shelf]map[*Watch]struct{}{},
+		wide: newPacer(perWideWake, maxWideLinger), narrow: newPacer(perWake, maxLinger), watches: map[shelf]map[*Watch]struct{}{},
 	}
 }
 
@@ -219,11 +226,12 @@ func (h *Hub) Run(ctx context.Context) error {
 	wg.Go(func() { h.tick(ctx) })
 	poll := time.NewTicker(h.poll)
 	defer poll.Stop()
+	var last time.Time // when the log was read
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-h.poke:
-			if !pause(ctx, gapLinger) {
+			if !pause(ctx, max(gapLinger, time.Until(last.Add(readPause)))) {
 				break
 			}
 			h.mu.Lock()
@@ -231,6 +239,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			h.mu.Unlock()
 			if behind {
 				h.catchUp(ctx)
+				last = time.Now()
 			}
 		case <-poll.C:
 			h.catchUp(ctx)
@@ -386,6 +395,13 @@ func (h *Hub) Watches() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.open
+}
+
+// knows tells whether a revision exists, as far as was heard.
+func (h *Hub) knows(revision uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return revision <= max(h.ring.newest, h.heard)
 }
 
 // Newest returns the newest revision that watches have been given.

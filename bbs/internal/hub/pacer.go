@@ -15,11 +15,15 @@ type pacer struct {
 	due  chan struct{} // capacity 1: waiting is not empty
 	now  func() time.Time
 	next time.Time // when the next round may be
+	// perWake is how much later that is for each watch that is woken, and most how much at most.
+	perWake, most time.Duration
 
 	waiting []*Watch // each once, in no order
 }
 
-func newPacer() *pacer { return &pacer{due: make(chan struct{}, 1), now: time.Now} }
+func newPacer(perWake, most time.Duration) *pacer {
+	return &pacer{due: make(chan struct{}, 1), now: time.Now, perWake: perWake, most: most}
+}
 
 // add notes that a watch has something to take. The caller holds the lock of the hub.
 func (p *pacer) add(w *Watch) {
@@ -48,7 +52,7 @@ func (p *pacer) round() {
 		w.wake()
 		p.waiting[i] = nil
 	}
-	p.next = p.now().Add(min(maxLinger, time.Duration(len(p.waiting))*perWake))
+	p.next = p.now().Add(min(p.most, time.Duration(len(p.waiting))*p.perWake))
 	p.waiting = p.waiting[:0]
 }
 

@@ -37,9 +37,8 @@ func (r *ring) add(rec *store.Record) {
 // reaches tells whether everything after a revision is there.
 func (r *ring) reaches(after uint64) bool { return after+r.held >= r.newest }
 
-// after calls f for each entry after a revision, in order.
-func (r *ring) after(revision uint64, f func(*store.Record)) {
-	for v := revision + 1; v <= r.newest; v++ {
-		f(*r.at(v))
+// after calls f for each entry after a revision, in order, until it returns false.
+func (r *ring) after(revision uint64, f func(*store.Record) bool) {
+	for v := revision + 1; v <= r.newest && f(*r.at(v)); v++ {
 	}
 }

@@ -29,7 +29,7 @@ type Watch struct {
 
 // Watch opens a watch of what comes after a revision. Close it.
 func (h *Hub) Watch(ctx context.Context, after uint64, f Filter) (*Watch, error) {
-	if h.Newest() < after {
+	if !h.knows(after) {
 		// Another replica may have committed it, and its notification is on its way.
 		newest, err := h.store.Revision(ctx)
 		if err != nil {
@@ -65,15 +65,21 @@ func (w *Watch) goLive() error {
 	if h.closed {
 		return ErrClosed
 	}
-	if !h.ring.reaches(w.cursor) || h.ring.newest-min(w.cursor, h.ring.newest) > pendingLimit/2 {
+	if !h.ring.reaches(w.cursor) {
 		return nil
 	}
-	w.live = true
-	h.ring.after(w.cursor, func(r *store.Record) {
+	var due []*store.Record
+	size := 0
+	h.ring.after(w.cursor, func(r *store.Record) bool {
 		if w.filter.passes(r) {
-			w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
+			due, size = append(due, r), size+r.Size
 		}
+		return len(due) <= pendingLimit/2
 	})
+	if len(due) > pendingLimit/2 {
+		return nil
+	}
+	w.live, w.pending, w.bytes = true, due, size
 	s := w.filter.shelf()
 	if h.watches[s] == nil {
 		h.watches[s] = map[*Watch]struct{}{}

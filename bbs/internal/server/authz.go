@@ -16,11 +16,11 @@ import (
 // right says who may call one RPC. A cell may call what names it, and only about itself.
 type right struct {
 	Roles []identity.Role
-	// Cell returns the cell that a request is about; nil when cells may not call. Every request of
-	// a cell must name the cell of its certificate here.
+	// Cell returns the cell that a request is about. Every request of a cell must name the cell of its
+	// certificate here. Nil: requests name no cell, and AnyCell tells whether cells may call.
 	Cell func(req any) string
-	// Records is set when, besides, the record itself decides whether a cell may see it: mayRead.
-	Records bool
+	// AnyCell is set when every cell may call. What it may see is then up to the record: mayRead.
+	AnyCell bool
 }
 
 // rights is the whole table: an RPC that is not here may be called by nobody.
@@ -41,7 +41,7 @@ func rights() map[string]right {
 		bbsv1.BBSService_DesiredLRPs_FullMethodName:      desire,
 
 		bbsv1.BBSService_DesiredLRPByProcessGuid_FullMethodName: {
-			Roles: []identity.Role{client, operator}, Cell: ofNoCell, Records: true,
+			Roles: []identity.Role{client, operator}, AnyCell: true,
 		},
 		bbsv1.BBSService_DesiredLRPSchedulingInfos_FullMethodName: {Roles: []identity.Role{client, operator, auctioneer}},
 		bbsv1.BBSService_DesiredLRPSchedulingInfoByProcessGuid_FullMethodName: {
@@ -76,7 +76,7 @@ func rights() map[string]right {
 		bbsv1.BBSService_Heartbeat_FullMethodName: {
 			Cell: func(r any) string { return r.(*bbsv1.HeartbeatRequest).GetPresence().GetCellId() },
 		},
-		bbsv1.BBSService_Ping_FullMethodName: {Roles: identity.Roles, Cell: ofNoCell},
+		bbsv1.BBSService_Ping_FullMethodName: {Roles: identity.Roles, AnyCell: true},
 
 		bbsv1.BBSService_DesireTask_FullMethodName:    desire,
 		bbsv1.BBSService_CancelTask_FullMethodName:    desire,
@@ -84,14 +84,14 @@ func rights() map[string]right {
 		bbsv1.BBSService_DeleteTask_FullMethodName:    desire,
 		bbsv1.BBSService_Tasks_FullMethodName:         {Roles: []identity.Role{client, operator, auctioneer}, Cell: ofRequest},
 		bbsv1.BBSService_TaskByGuid_FullMethodName: {
-			Roles: []identity.Role{client, operator, auctioneer}, Cell: ofNoCell, Records: true,
+			Roles: []identity.Role{client, operator, auctioneer}, AnyCell: true,
 		},
 		bbsv1.BBSService_StartTask_FullMethodName:    {Cell: ofRequest},
 		bbsv1.BBSService_CompleteTask_FullMethodName: {Cell: ofRequest},
 		bbsv1.BBSService_FailTask_FullMethodName:     {Roles: []identity.Role{operator, auctioneer}},
 		// The request names no cell: the server takes that of the certificate, and the record decides
 		// whether it may.
-		bbsv1.BBSService_RejectTask_FullMethodName: {Roles: []identity.Role{auctioneer}, Cell: ofNoCell, Records: true},
+		bbsv1.BBSService_RejectTask_FullMethodName: {Roles: []identity.Role{auctioneer}, AnyCell: true},
 	}
 }
 
@@ -104,11 +104,6 @@ func ofInstance(req any) string {
 
 // ofRequest is the cell that a request names.
 func ofRequest(req any) string { return req.(interface{ GetCellId() string }).GetCellId() }
-
-// anyCell marks requests that name no cell; the record decides.
-const anyCell = "*"
-
-func ofNoCell(any) string { return anyCell }
 
 // authorize answers whether the caller may make a request, which must be readable to tell.
 func (s *Server) authorize(ctx context.Context, method string, req any) error {
@@ -128,10 +123,12 @@ func (s *Server) authorize(ctx context.Context, method string, req any) error {
 			return status.Errorf(codes.PermissionDenied, "%s may not call %s", id, method)
 		}
 		return nil
+	case r.AnyCell:
+		return nil
 	case r.Cell == nil:
 		return status.Errorf(codes.PermissionDenied, "a cell may not call %s", method)
 	}
-	if cell := r.Cell(req); cell != anyCell && cell != id.Cell {
+	if cell := r.Cell(req); cell != id.Cell {
 		return status.Errorf(codes.PermissionDenied, "cell %q may call %s only about itself, not about cell %q", id.Cell, method, cell)
 	}
 	return nil

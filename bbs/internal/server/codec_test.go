@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"testing"
 
 	"google.golang.org/grpc/mem"
@@ -31,6 +32,55 @@ func TestDeepNonsense(t *testing.T) {
 		t.Errorf("a good request is refused: %v", err)
 	}
 }
+
+// A request that is small on the wire and large in memory is refused before it is made; the largest that
+// anybody needs is not.
+func TestRequestsAreWeighed(t *testing.T) {
+	t.Parallel()
+	record := func(parts int) []byte { // of a batch: a record with so many network rules in a list
+		var b []byte
+		for range parts {
+			b = protowire.AppendBytes(protowire.AppendTag(b, egressRules, protowire.BytesType), nil)
+		}
+		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), b)
+	}
+	nest := func(depth int) []byte {
+		b := make([]byte, weighedBytes) // enough to be looked at
+		b = protowire.AppendBytes(protowire.AppendTag(nil, 4000, protowire.BytesType), b)
+		for range depth {
+			b = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), b)
+			b = protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), b)
+		}
+		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), // desired_lrps
+			protowire.AppendBytes(protowire.AppendTag(nil, actionOfDesired, protowire.BytesType), b))
+	}
+	for name, tc := range map[string]struct {
+		bytes []byte
+		ok    bool
+	}{
+		"a thousand records of two hundred parts":  {bytes.Repeat(record(200), 1000), true},
+		"empty records, 16 MiB of them":            {bytes.Repeat(record(0), 8<<20), false},
+		"one record with 4 Mi parts":               {record(4 << 20), false},
+		"just light enough":                        {record(maxWeight/messageBytes - 1), true},
+		"just too heavy":                           {record(maxWeight / messageBytes), false},
+		"actions within actions, as deep as it is": {nest(maxDepth/2 - 2), true},
+		"actions within actions, deeper":           {nest(maxDepth/2 + 1), false},
+	} {
+		var r bbsv1.BatchDesireLRPsRequest
+		if err := newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(tc.bytes)}, &r); err != nil {
+			t.Fatal(err)
+		}
+		if err := readable(&r); (err == nil) != tc.ok {
+			t.Errorf("%s: %v, want it to be read: %t", name, err, tc.ok)
+		}
+	}
+}
+
+// The numbers of fields of DesiredLRP.
+const (
+	egressRules     = 20
+	actionOfDesired = 7
+)
 
 // FuzzUnreadable reads bytes that nobody made: they are a request, or refused, and never an error of
 // ours.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -29,6 +30,10 @@ const (
 	// chunkRows is how many rows are read at once for a page: they are held in memory before it is
 	// known how large they are.
 	chunkRows = 500
+	// listPages is how many of the largest pages a list that is not asked for in pages reads at once: up to
+	// so many records it shows one moment. Beyond that it is read as pages are, so that a list that is too
+	// large for a message does not have to fit into memory to be refused.
+	listPages = 10
 	// maxListBytes is the largest list that is not asked for in pages. A message carries a little more.
 	maxListBytes = daemon.MaxMessageBytes - 1<<20
 	// recordOverhead is what a record costs in a message beside its own bytes, at most.
@@ -77,22 +82,30 @@ func list[T any, M proto.Message](ctx context.Context, r pageRequest, l listing[
 
 // all answers everything after a position.
 func (l listing[T, M]) all(at token) (answer[M], error) {
-	rows, mark, err := l.read(store.Page{After: at.after})
-	if err != nil {
-		return answer[M]{}, err
-	}
-	out := answer[M]{revision: at.revisionOr(mark.Revision), records: make([]M, 0, len(rows))}
+	var out answer[M]
 	size := 0
-	for _, row := range rows {
-		m := l.encode(row)
-		if size += proto.Size(m) + recordOverhead; size > maxListBytes {
-			return answer[M]{}, status.Errorf(codes.ResourceExhausted,
-				"the list of %d records is larger than a message of %d bytes: ask for it in pages, with page_size up to %d and page_token",
-				len(rows), maxListBytes, l.most)
+	for {
+		rows, mark, err := l.read(store.Page{After: at.after, Limit: listPages * l.most})
+		if err != nil {
+			return answer[M]{}, err
 		}
-		out.records = append(out.records, m)
+		at.revision = at.revisionOr(mark.Revision)
+		out.records = slices.Grow(out.records, len(rows))
+		for _, row := range rows {
+			m := l.encode(row)
+			if size += proto.Size(m) + recordOverhead; size > maxListBytes {
+				return answer[M]{}, status.Errorf(codes.ResourceExhausted,
+					"the list is larger than a message of %d bytes: ask for it in pages, with page_size up to %d and page_token",
+					maxListBytes, l.most)
+			}
+			out.records = append(out.records, m)
+		}
+		if mark.After == "" { // the last ones
+			out.revision = at.revision
+			return out, nil
+		}
+		at.after = mark.After
 	}
-	return out, nil
 }
 
 // page answers the next page after a position.

@@ -26,7 +26,7 @@ func texts(n, size int, reads *int) listing[string, *wrapperspb.StringValue] {
 		most: maxWholePage, key: func(s string) string { return s }, encode: wrapperspb.String,
 		read: func(p store.Page) ([]string, store.Mark, error) {
 			*reads++
-			if p.Limit > chunkRows {
+			if p.Limit == 0 || p.Limit > chunkRows && p.Limit != listPages*maxWholePage {
 				return nil, store.Mark{}, errors.New("more rows at once than are to be held in memory")
 			}
 			return named(all, uint64(*reads), func(s string) string { return s })(p)
@@ -91,6 +91,25 @@ func TestLargeRecords(t *testing.T) {
 	l = texts(maxListBytes/maxPageBytes+1, maxPageBytes, &reads)
 	if _, err = list(t.Context(), &bbsv1.TasksRequest{}, l); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "page_size") {
 		t.Errorf("a list that is larger than a message: %v, want %v and what to do", err, codes.ResourceExhausted)
+	}
+}
+
+// A list that is not asked for in pages is read in few parts, is complete, and names the revision of the
+// first one.
+func TestLongLists(t *testing.T) {
+	t.Parallel()
+	const most = listPages * maxWholePage
+	for n, parts := range map[int]int{0: 1, 1: 1, most: 1, most + 1: 2, 2*most + 1: 3} {
+		reads := 0
+		a, err := list(t.Context(), &bbsv1.TasksRequest{}, texts(n, 6, &reads))
+		if err != nil || len(a.records) != n || a.revision != 1 || a.next != "" || reads != parts {
+			t.Errorf("%d of %d records at revision %d in %d parts (%v), want all at 1 in %d", len(a.records), n, a.revision, reads, err, parts)
+		}
+		for i, m := range a.records {
+			if m.GetValue() != fmt.Sprintf("%06d", i) {
+				t.Fatalf("record %d is %s", i, m.GetValue())
+			}
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ type Server struct {
 	bbsv1.UnimplementedBBSServiceServer
 	Options
 	rights map[string]right
+	levels map[string]slog.Level // at which calls are logged
 	parts  atomic.Pointer[parts]
 }
 
@@ -76,7 +77,7 @@ func New(o Options) *Server {
 	if o.Called == nil {
 		o.Called = func(string, codes.Code, time.Duration) {}
 	}
-	return &Server{Options: o, rights: rights()}
+	return &Server{Options: o, rights: rights(), levels: logged()}
 }
 
 // Open makes the server answer.
@@ -100,7 +101,9 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	start := time.Now()
 	res, err := s.answer(ctx, req, info.FullMethod, next)
 	err = refusal.Request(s.status(ctx, info.FullMethod, err), traceID(ctx))
-	s.Called(info.FullMethod, status.Code(err), time.Since(start))
+	took := time.Since(start)
+	s.Called(info.FullMethod, status.Code(err), took)
+	s.logCall(ctx, info.FullMethod, req, err, took)
 	return res, err
 }
 
@@ -170,10 +173,6 @@ func (s *Server) status(ctx context.Context, method string, err error) error {
 		default:
 			return status.Error(row.code, err.Error())
 		}
-	}
-	var u *store.Unreadable
-	if errors.As(err, &u) {
-		return status.Error(codes.DataLoss, err.Error())
 	}
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()

@@ -18,14 +18,15 @@ func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServe
 	if p == nil {
 		return errStarting()
 	}
-	w, err := p.hub.Watch(ctx, r.GetAfterRevision(), hub.Filter{
-		Cell: lrp.CellID(r.GetCellId()), Domain: lrp.Domain(r.GetDomain()), Process: lrp.ProcessGUID(r.GetProcessGuid()),
-		Task: task.GUID(r.GetTaskGuid()),
-	})
+	w, err := p.hub.Watch(ctx, r.GetAfterRevision(), filter(r))
 	if err != nil {
 		return err
 	}
 	defer w.Close()
+	// The caller is told at once that the watch stands, also when there is nothing to see yet.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
 	for {
 		records, revision, err := w.Next(ctx)
 		if err != nil {
@@ -41,6 +42,14 @@ func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServe
 	}
 }
 
+// filter says what the caller wants to see.
+func filter(r *bbsv1.WatchRequest) hub.Filter {
+	return hub.Filter{
+		Cell: lrp.CellID(r.GetCellId()), Domain: lrp.Domain(r.GetDomain()), Process: lrp.ProcessGUID(r.GetProcessGuid()),
+		Task: task.GUID(r.GetTaskGuid()),
+	}
+}
+
 // message makes a message of a bearable size of some changes, one at least, and returns those that
 // are left. Only the last message may name the revision up to which everything was sent; the others
 // name that of their last change. No changes make a bookmark.
@@ -53,7 +62,7 @@ func message(records []*store.Record, revision uint64) (*bbsv1.WatchResponse, []
 			m.Revision = records[n-1].Revision
 			return m, records[n:]
 		}
-		m.Events = append(m.Events, r.Message)
+		m.Events = append(m.Events, r.Wire)
 	}
 	return m, nil
 }

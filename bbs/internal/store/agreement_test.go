@@ -80,7 +80,7 @@ func TestBulkAgreement(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
 	s := open(t, pgtest.Database(t, Migrate), Options{Now: func() time.Time { return now }})
-	desired, rows := make(columns, 17), make(columns, actualColumns)
+	desired, rows := make(columns, 17), actualRows{}
 	want := map[instance]lrp.Actual{}
 	var evs []lrp.Event
 	var answers []error
@@ -97,7 +97,7 @@ func TestBulkAgreement(t *testing.T) {
 				}
 				for _, a := range placesOf(g) {
 					if a != nil {
-						must(t, s.actualRow(rows, a))
+						must(t, s.actualRow(&rows, a))
 					}
 				}
 				ev := lrp.Event{Name: name, Key: slotKey(string(p), 0), By: by, Epoch: "after", Reason: "why", Routable: true}
@@ -117,7 +117,7 @@ func TestBulkAgreement(t *testing.T) {
 			}
 		}
 	}
-	for name, c := range map[string]columns{"insert_desired": desired, "insert_actuals": rows} {
+	for name, c := range map[string]columns{"insert_desired": desired, "insert_actuals": rows.args()} {
 		if _, err := s.Pools.Read.Exec(t.Context(), s.sql[name], c...); err != nil {
 			t.Fatal(err)
 		}

@@ -35,14 +35,20 @@ type batch struct {
 // commit makes transactions of some calls, in their order, and answers them: one, unless they change
 // too much for that.
 func (s *Store) commit(ctx context.Context, requests []*request) {
-	for len(requests) > 0 {
-		b := &batch{s: s, requests: requests, id: rand.Int64()}
+	for size := len(requests); len(requests) > 0; {
+		b := &batch{s: s, requests: requests[:min(size, len(requests))], id: rand.Int64()}
+		requests = requests[len(b.requests):]
 		b.dropAbandoned()
 		if len(b.requests) == 0 {
-			return
+			continue
 		}
 		taken := b.commit(ctx)
-		requests = b.requests[taken:]
+		size *= 2
+		if taken < len(b.requests) {
+			requests = slices.Concat(b.requests[taken:], requests)
+			// About how many fit is known now. To read for all of them again and again would be in vain.
+			size = 2 * taken
+		}
 	}
 }
 
@@ -52,10 +58,10 @@ func (b *batch) commit(ctx context.Context) int {
 	err := b.run(ctx)
 	if isRejected(err) && !b.unknown {
 		if len(b.requests) > 1 {
-			// One of them cannot be stored: each on its own, so that only that one fails.
-			for _, r := range b.requests {
-				b.s.commit(ctx, []*request{r})
-			}
+			// One of them cannot be stored. Halves of halves find it, so that only that one fails.
+			half := len(b.requests) / 2
+			b.s.commit(ctx, b.requests[:half])
+			b.s.commit(ctx, b.requests[half:])
 			return len(b.requests)
 		}
 		err = invalid(err)
@@ -134,7 +140,7 @@ func (b *batch) attempt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Release() // a connection that is still in a transaction is thrown away
+	defer b.s.release(conn)
 	w, earlier, err := b.read(reading, conn)
 	if err != nil {
 		return fmt.Errorf("read for a batch: %w", err)
@@ -154,6 +160,7 @@ func (b *batch) attempt(ctx context.Context) error {
 	}
 	if writes.empty() {
 		b.records = nil
+		b.s.fences.recorded(w.fences)
 		return b.s.rollback(reading, conn)
 	}
 	writing, cancel := context.WithTimeout(ctx, batchTime*time.Duration(1+len(writes.records)/changeLimit))
@@ -163,6 +170,17 @@ func (b *batch) attempt(ctx context.Context) error {
 	}
 	b.s.fences.recorded(w.fences)
 	return nil
+}
+
+// release gives a connection back. One that cannot be brought out of its transaction is thrown away.
+func (s *Store) release(conn *pgxpool.Conn) {
+	defer conn.Release()
+	if c := conn.Conn().PgConn(); c.IsClosed() || c.IsBusy() || c.TxStatus() == 'I' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), connectTime)
+	defer cancel()
+	s.rollback(ctx, conn) // if that fails, the connection is closed
 }
 
 func (s *Store) rollback(ctx context.Context, conn *pgxpool.Conn) error {
@@ -194,6 +212,7 @@ func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, was ear
 	var pb pgx.Batch
 	sql := b.s.sql
 	pb.Queue(sql["begin_batch"])
+	queuePlanning(&pb, conn.Conn(), sql)
 	if len(subj.leases) == 0 {
 		pb.Queue(sql["lock_subjects"], subj.lockKeys())
 	} else {
@@ -244,13 +263,13 @@ func (b *batch) write(ctx context.Context, conn *pgxpool.Conn, p *plan) error {
 	p.queue(&pb, b.s.sql)
 	records := p.records
 	if len(records) > 0 {
-		pb.Queue(b.s.sql["append_events"], append(p.events, p.at, b.id)...).QueryRow(func(r pgx.Row) error {
+		pb.Queue(b.s.sql["append_events"], append(p.events.args(), p.at, b.id)...).QueryRow(func(r pgx.Row) error {
 			var base int64
 			if err := r.Scan(&base, nil); err != nil {
 				return err
 			}
 			for i := range records {
-				records[i].stamp(uint64(base) + uint64(i) + 1)
+				records[i].stamp(uint64(base)+uint64(i)+1, p.at, p.events.traces[i])
 			}
 			return nil
 		})

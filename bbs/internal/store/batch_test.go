@@ -127,7 +127,7 @@ func TestPublishedBeforeAnswered(t *testing.T) {
 		t.Fatalf("%d changes were published, want 3", len(published))
 	}
 	for i, r := range published {
-		if r.Revision != uint64(i)+1 || r.Message.Revision != r.Revision || r.Process != "p" || r.Size == 0 {
+		if r.Revision != uint64(i)+1 || r.Wire.Revision != r.Revision || r.Event().Actual == nil && r.Event().Desired == nil || r.Process != "p" || r.Size == 0 {
 			t.Errorf("change %d was published as %+v", i, r)
 		}
 	}

@@ -86,15 +86,6 @@ func (s *Store) ApplyTasks(ctx context.Context, evs []task.Event, c Call) []erro
 	return s.bulk(ctx, items, c, false)
 }
 
-// doAll is do for several calls about cells at once, in order; each has its own answer.
-func (s *Store) doAll(ctx context.Context, ops []op, c Call) []error {
-	items := make([]item, len(ops))
-	for i, o := range ops {
-		items[i] = item{op: o, weight: 1}
-	}
-	return s.bulk(ctx, items, c, false)
-}
-
 // item is one part of a bulk call.
 type item struct {
 	op

@@ -61,6 +61,40 @@ func TestTransactionsAreBounded(t *testing.T) {
 	checkReplay(t, s)
 }
 
+// countedOp is a call that counts how often it is prepared for.
+type countedOp struct {
+	op
+	prepared int
+}
+
+func (o *countedOp) needs(s *subjects) { o.prepared++; o.op.needs(s) }
+
+// Of a batch that is too large for a transaction, what is left is not read for again and again.
+func TestLargeBatchIsReadOnce(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	const calls, large = 32, 8
+	all := make([]*countedOp, calls)
+	requests := make([]*request, calls)
+	for i := range calls {
+		n := int32(changeLimit / 2)
+		if i >= large { // these are taken together again
+			n = 0
+		}
+		all[i] = &countedOp{op: &desireOp{desired: app(fmt.Sprint("p", i), n), epoch: newEpoch}}
+		requests[i] = &request{ctx: t.Context(), call: &Call{}, op: all[i], answer: make(chan error, 1)}
+	}
+	s.commit(t.Context(), requests)
+	prepared := 0
+	for i, r := range requests {
+		must(t, <-r.answer)
+		prepared += all[i].prepared
+	}
+	if prepared > 3*calls {
+		t.Errorf("%d calls were prepared for %d times", calls, prepared)
+	}
+}
+
 // Each item of a bulk call has its own answer, and what is about one process happens in its order, over
 // any number of transactions.
 func TestBulk(t *testing.T) {

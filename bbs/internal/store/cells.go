@@ -15,7 +15,7 @@ import (
 
 // Heartbeat notes a sign of life of a cell, good for ttl.
 func (s *Store) Heartbeat(ctx context.Context, p cells.Presence, ttl time.Duration, c Call) error {
-	return s.do(ctx, &heartbeatOp{presence: p, ttl: ttl}, c)
+	return s.send(ctx, s.signs, &request{op: &heartbeatOp{presence: p, ttl: ttl}, call: &c})
 }
 
 // forgetCellsAfter is how long the tombstone of a lost cell is kept at least. It stays for as long as
@@ -24,15 +24,20 @@ const forgetCellsAfter = time.Hour
 
 // expire declares cells lost that are still silent, and returns those that were.
 func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (lost []lrp.CellID, err error) {
-	ops := make([]op, len(silent))
+	ops, requests := make([]expireOp, len(silent)), make([]*request, 0, len(silent))
 	for i, id := range silent {
-		ops[i] = &expireOp{cell: id}
+		ops[i].cell = id
+		r := &request{op: &ops[i], call: &Call{}}
+		// Behind the heartbeats that arrived before: none of those cells is silent.
+		if err = s.enqueue(ctx, s.signs, r); err != nil {
+			break
+		}
+		requests = append(requests, r)
 	}
-	for i, answer := range s.doAll(ctx, ops, Call{}) {
-		switch {
-		case answer != nil: // and the call may still be in the hands of a writer
-			err = fmt.Errorf("lose silent cell %s: %w", silent[i], answer)
-		case ops[i].(*expireOp).lost:
+	for i, r := range requests {
+		if e := s.wait(ctx, r); e != nil { // and the call may still be in the hands of a writer
+			err = fmt.Errorf("lose silent cell %s: %w", silent[i], e)
+		} else if ops[i].lost {
 			lost = append(lost, silent[i])
 		}
 	}
@@ -40,9 +45,9 @@ func (s *Store) expire(ctx context.Context, silent []lrp.CellID) (lost []lrp.Cel
 }
 
 // Sweep declares cells lost that have been silent for longer than their time to live, and forgets
-// domains that are stale and cells that were lost long ago. heard is for how long this replica has been able to store heartbeats: a cell
-// whose time to live is longer than that is given the benefit of the doubt, so that an outage of the
-// database is not mistaken for one of the cells.
+// domains that are stale and cells that were lost long ago. heard is for how long this replica has
+// been able to store heartbeats: a cell whose time to live is longer than that is given the benefit of
+// the doubt, so that an outage of the database is not mistaken for one of the cells.
 func (s *Store) Sweep(ctx context.Context, heard time.Duration) (lost []lrp.CellID, err error) {
 	rows, err := s.Pools.Read.Query(ctx, s.sql["overdue_cells"], heard.Milliseconds())
 	if err != nil {

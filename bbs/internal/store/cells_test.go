@@ -1,6 +1,9 @@
 package store
 
 import (
+	"context"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -9,6 +12,7 @@ import (
 	"muster/bbs/event"
 	"muster/bbs/lrp"
 	"muster/cells"
+	"muster/internal/pgtest"
 )
 
 // silence makes the last heartbeats of all cells an hour old.
@@ -29,6 +33,63 @@ func sweep(t *testing.T, s *Store, heard time.Duration) []lrp.CellID {
 
 // The log tells of a cell that is new, one that changed and one that fell silent; not of heartbeats
 // that say nothing new. A cell is not silent while it could not have been heard.
+// Signs of life wait for no process: its lock may be held for long, by another replica for example, and
+// all that is said about it waits.
+func TestHeartbeatsDoNotWaitForProcesses(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t, Migrate)
+	s := open(t, url, Options{})
+	tx, err := s.Pools.Read.Begin(t.Context())
+	must(t, err)
+	_, err = tx.Exec(t.Context(), s.sql["lock_subjects"], []int64{lockKey("process", "p"), lockKey("process", "q")})
+	must(t, err)
+	var wg sync.WaitGroup
+	for n := range Writers {
+		wg.Go(func() {
+			if err := s.Desire(t.Context(), app([]string{"p", "q"}[n%2], 0), Call{}); err != nil {
+				t.Error(err)
+			}
+		})
+		waitForLocks(t, s, n+1) // one more writer is busy
+	}
+	must(t, s.Heartbeat(t.Context(), cells.Presence{Cell: "c"}, time.Minute, Call{}))
+	must(t, tx.Rollback(t.Context()))
+	wg.Wait()
+}
+
+// A cell whose heartbeat waits to be stored is not silent.
+func TestHeartbeatThatWaitsCounts(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t, Migrate)
+	other := open(t, url, Options{})
+	ctx := t.Context()
+	must(t, other.Heartbeat(ctx, cells.Presence{Cell: "c"}, time.Minute, Call{}))
+	must(t, other.Heartbeat(ctx, cells.Presence{Cell: "d"}, time.Minute, Call{}))
+	_, err := other.Pools.Read.Exec(ctx, "update cells set last_seen = last_seen - interval '1 hour'")
+	must(t, err)
+	pools, err := OpenPools(ctx, url, 4)
+	must(t, err)
+	defer pools.Close()
+	s, err := New(Options{Pools: pools, Sealer: sealer(t, "k"), Log: quiet()})
+	must(t, err)
+	waiting := &request{op: &heartbeatOp{presence: cells.Presence{Cell: "c"}, ttl: time.Minute}, call: &Call{}}
+	must(t, s.enqueue(ctx, s.signs, waiting))
+	running, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer stop()
+		lost, err := s.Sweep(ctx, time.Hour)
+		if err != nil || !slices.Equal(lost, []lrp.CellID{"d"}) {
+			t.Errorf("lost are %v (%v), want the one that is silent", lost, err)
+		}
+		if err := <-waiting.answer; err != nil {
+			t.Error(err)
+		}
+	})
+	s.Run(running)
+	wg.Wait()
+}
+
 func TestLifeOfACell(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)

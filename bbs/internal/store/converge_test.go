@@ -238,7 +238,7 @@ func TestOnCells(t *testing.T) {
 	if diff := cmp.Diff([]converge.Desired{{Process: "p", Domain: "d", Instances: 3}}, got.Desired); diff != "" {
 		t.Errorf("desired (-want +got):\n%s", diff)
 	}
-	if !got.Cells.Lost("a") || !got.Cells.Present("b") || !slices.Equal(got.Fresh, []lrp.Domain{"d"}) {
+	if !got.Cells.Lost("a", time.Now()) || !got.Cells.Present("b") || !slices.Equal(got.Fresh, []lrp.Domain{"d"}) {
 		t.Errorf("cells %+v, fresh %v", got.Cells, got.Fresh)
 	}
 }

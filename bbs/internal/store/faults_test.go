@@ -17,31 +17,47 @@ import (
 	"muster/internal/pgtest"
 )
 
-// A call whose values cannot be stored fails alone; the others of its batch do not notice.
+// A call whose values cannot be stored fails alone; the others of its batch do not notice. It costs
+// few transactions and no connection.
 func TestPoisonedCallFailsAlone(t *testing.T) {
 	t.Parallel()
-	s := fresh(t)
-	requests := make([]*request, 9)
-	for i := range requests {
-		d := app(fmt.Sprint("p", i), 1)
-		if i == 4 {
-			d.Annotation = "a\x00b" // no text of PostgreSQL can hold that
-		}
-		requests[i] = &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
+	for name, poison := range map[string]func(*lrp.Desired){
+		"refused by the column":  func(d *lrp.Desired) { d.Annotation = "a\x00b" },               // no text of PostgreSQL can hold that
+		"refused by the message": func(d *lrp.Desired) { d.RunInfo.LegacyDownloadUser = "\xff" }, // no message can
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			commits := 0
+			s := open(t, pgtest.Database(t, Migrate), Options{Committed: func(Commit) { commits++ }})
+			requests := make([]*request, 64)
+			for i := range requests {
+				d := app(fmt.Sprint("p", i), 1)
+				if i == 43 {
+					poison(&d)
+				}
+				requests[i] = &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
+			}
+			s.commit(t.Context(), requests) // one batch, for certain
+			for i, r := range requests {
+				err := <-r.answer
+				var inv *lrp.Invalid
+				if poisoned := i == 43; poisoned != errors.As(err, &inv) || !poisoned && err != nil {
+					t.Errorf("call %d: %v", i, err)
+				}
+			}
+			list, _, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
+			if err != nil || len(list) != len(requests)-1 {
+				t.Errorf("%d processes are stored (%v), want all but the poisoned one", len(list), err)
+			}
+			if commits != 6 {
+				t.Errorf("64 calls took %d transactions, want one for each half of a half", commits)
+			}
+			if n := s.Pools.Write.Stat().NewConnsCount(); n != 1 {
+				t.Errorf("%d connections were needed, want one", n)
+			}
+			checkReplay(t, s)
+		})
 	}
-	s.commit(t.Context(), requests) // one batch, for certain
-	for i, r := range requests {
-		err := <-r.answer
-		var inv *lrp.Invalid
-		if poisoned := i == 4; poisoned != errors.As(err, &inv) || !poisoned && err != nil {
-			t.Errorf("call %d: %v", i, err)
-		}
-	}
-	list, _, err := s.Scheduling(t.Context(), DesiredFilter{}, Page{})
-	if err != nil || len(list) != len(requests)-1 {
-		t.Errorf("%d processes are stored (%v), want all but the poisoned one", len(list), err)
-	}
-	checkReplay(t, s)
 }
 
 // PostgreSQL is killed again and again under load. What was acknowledged is there, what was refused
@@ -199,12 +215,12 @@ func TestConstraintPair(t *testing.T) {
 		if slices.ContainsFunc(there, hidesAddress) {
 			return
 		}
-		c := make(columns, actualColumns)
+		var c actualRows
 		for _, a := range there {
-			must(t, s.actualRow(c, a))
+			must(t, s.actualRow(&c, a))
 		}
 		err := pgx.BeginFunc(ctx, s.Pools.Read, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {
+			if _, err := tx.Exec(ctx, s.sql["insert_actuals"], c.args()...); err != nil {
 				return err
 			}
 			return errUndo

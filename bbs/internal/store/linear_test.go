@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -209,7 +210,7 @@ func TestHistoryUnderFaults(t *testing.T) {
 		"restarted":         restarted,
 		"disconnected":      disconnected,
 		"read only":         withSetting("default_transaction_read_only", "on"),
-		"statement timeout": withSetting("statement_timeout", "1ms"),
+		"statement timeout": tooSlow,
 		"no connections":    noConnections,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -284,6 +285,19 @@ func withSetting(name, value string) outage {
 	}
 }
 
+// tooSlow makes the writers wait for longer than a statement may take.
+func tooSlow(t *testing.T, c *pgcluster.Cluster, db string) func() {
+	holder, err := pgx.Connect(t.Context(), c.URL(db))
+	must(t, err)
+	mend := withSetting("statement_timeout", "20ms")(t, c, db)
+	_, err = holder.Exec(t.Context(), "begin; lock table sequencer in access exclusive mode")
+	must(t, err)
+	return func() {
+		must(t, holder.Close(context.Background()))
+		mend()
+	}
+}
+
 // noConnections takes all connections that the server has.
 func noConnections(t *testing.T, c *pgcluster.Cluster, db string) func() {
 	admin(t, c, "alter system set max_connections = 12", "alter system set superuser_reserved_connections = 0")
@@ -312,34 +326,51 @@ func noConnections(t *testing.T, c *pgcluster.Cluster, db string) func() {
 	}
 }
 
+// smallDisk returns a directory on a small file system, for a server to write to, and how to make room on
+// it. It is mounted where only a process of its own sees it, which ends with the test, however that
+// ends: nothing can be left behind.
+func smallDisk(t *testing.T, c *pgcluster.Cluster) (dir string, makeRoom func()) {
+	t.Helper()
+	var owner syscall.Stat_t
+	must(t, syscall.Stat(filepath.Join(c.Dir(), "data"), &owner))
+	small := filepath.Join(c.Dir(), "small")
+	must(t, os.Mkdir(small, 0o700))
+	const script = `mount -t tmpfs -o size=48m,mode=0700,uid=$1,gid=$2 tmpfs "$3" && cd "$3" &&
+		exec setpriv --reuid $1 --regid $2 --clear-groups sh -c 'mkdir space && head -c 24M /dev/zero >ballast && echo ready && exec cat'`
+	cmd := exec.Command("sh", "-c", script, "small-disk", fmt.Sprint(owner.Uid), fmt.Sprint(owner.Gid), small)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	end, err := cmd.StdinPipe()
+	must(t, err)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	var trouble strings.Builder
+	cmd.Stderr = &trouble
+	must(t, cmd.Start())
+	t.Cleanup(func() {
+		must(t, c.Stop(context.Background()))
+		must(t, end.Close())
+		must(t, cmd.Wait())
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("mount a small file system, for which root is needed: %v: %s", err, &trouble)
+	}
+	seen := fmt.Sprintf("/proc/%d/root%s", cmd.Process.Pid, small)
+	return filepath.Join(seen, "space"), func() { must(t, os.Remove(filepath.Join(seen, "ballast"))) }
+}
+
 // The disk is full: callers are told so, nothing is half written, and when there is room again
 // everything goes on.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	c := pgtest.Cluster(t)
-	small := filepath.Join(c.Dir(), "small")
-	must(t, os.Mkdir(small, 0o700))
-	mount := func(options string) {
-		t.Helper()
-		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", options, "tmpfs", small).CombinedOutput(); err != nil {
-			t.Fatalf("mount a small file system, for which root is needed: %v: %s", err, out)
-		}
-	}
-	mount("size=24m,mode=0700")
-	t.Cleanup(func() {
-		must(t, c.Stop(context.Background()))
-		must(t, syscall.Unmount(small, syscall.MNT_DETACH))
-	})
-	var owner syscall.Stat_t
-	must(t, syscall.Stat(filepath.Join(c.Dir(), "data"), &owner))
-	must(t, os.Chown(small, int(owner.Uid), int(owner.Gid)))
-	admin(t, c, "create tablespace small location '"+small+"'", "create database full_disk tablespace small")
+	dir, makeRoom := smallDisk(t, c)
+	admin(t, c, "create tablespace small location '"+dir+"'", "create database full_disk tablespace small")
 	must(t, Migrate(t.Context(), c.URL("full_disk")))
 	s := open(t, c.URL("full_disk"), Options{})
 	acknowledged := map[lrp.ProcessGUID]bool{}
 	large := strings.Repeat("a", 1<<20)
 	fill := func() (err error) {
-		for i := 0; err == nil; i++ {
+		for err == nil {
 			d := app(fmt.Sprint("p", len(acknowledged)), 50)
 			d.RunInfo.CachedDependencies = []lrp.CachedDependency{{From: large, To: "/x"}}
 			if err = s.Desire(t.Context(), d, Call{}); err == nil {
@@ -348,12 +379,16 @@ func TestDiskFull(t *testing.T) {
 		}
 		return err
 	}
-	for range 2 {
+	before := 0
+	for _, then := range []func(){makeRoom, func() {}} {
 		if err := fill(); !errors.Is(err, ErrUnavailable) {
 			t.Fatalf("a full disk: %v, want %v", err, ErrUnavailable)
 		}
-		t.Logf("%d processes were acknowledged", len(acknowledged))
-		mount("remount,size=48m,mode=0700")
+		if len(acknowledged) <= before {
+			t.Errorf("%d processes were acknowledged, %d before there was more room", len(acknowledged), before)
+		}
+		before = len(acknowledged)
+		then()
 		got := tables(t, s)
 		if len(got.Desired) != len(acknowledged) || len(got.Actuals) != 50*len(acknowledged) {
 			t.Errorf("%d processes with %d instances are stored, %d were acknowledged", len(got.Desired), len(got.Actuals), len(acknowledged))

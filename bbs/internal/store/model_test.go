@@ -288,7 +288,7 @@ func (m *model) rewind(t *rapid.T, s *Store) {
 			t.Fatal(err)
 		}
 	}
-	c := make(columns, actualColumns)
+	var c actualRows
 	for i, cell := range []lrp.CellID{"c1", "c2"} {
 		if !rapid.Bool().Draw(t, "with an odd one") {
 			continue
@@ -298,7 +298,7 @@ func (m *model) rewind(t *rapid.T, s *Store) {
 			Presence: rapid.SampledFrom([]lrp.Presence{lrp.Suspect, lrp.Evacuating}).Draw(t, "presence"),
 			Since:    m.now, Tag: lrp.ModificationTag{Epoch: newEpoch()},
 		}
-		if err := s.actualRow(c, &a); err != nil {
+		if err := s.actualRow(&c, &a); err != nil {
 			t.Fatal(err)
 		}
 		g := lrp.Group{Suspect: &a}
@@ -307,8 +307,8 @@ func (m *model) rewind(t *rapid.T, s *Store) {
 		}
 		m.groups[a.Slot] = g
 	}
-	if c[0] != nil {
-		if _, err := s.Pools.Read.Exec(ctx, s.sql["insert_actuals"], c...); err != nil {
+	if args := c.args(); args.has() {
+		if _, err := s.Pools.Read.Exec(ctx, s.sql["insert_actuals"], args...); err != nil {
 			t.Fatal(err)
 		}
 	}

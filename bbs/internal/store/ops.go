@@ -106,6 +106,9 @@ type eventOp struct {
 
 func (o *eventOp) needs(s *subjects) {
 	s.slots[o.ev.Key.Slot] = true
+	if !blind(o.ev.Name) {
+		add(&s.seeing, o.ev.Key.Slot)
+	}
 	if needsWholeProcess(o.ev.Name) {
 		add(&s.counted, o.ev.Key.Process)
 	}

@@ -19,28 +19,37 @@ import (
 
 // queueReads queues the reads of what a batch is about; the answers go into the world.
 func (s *Store) queueReads(pb *pgx.Batch, subj subjects, w *world) {
-	full := slices.Sorted(maps.Keys(subj.full))
+	full := sortedTexts(subj.full) // plain texts: what has a type of its own is written by reflection
 	if len(full) > 0 {
 		pb.Queue(s.sql["read_desired"], full).Query(func(rows pgx.Rows) error { return s.readDesired(w, rows) })
 	}
-	var processes []lrp.ProcessGUID // of single slots
-	var indices []int32
-	singles := map[lrp.ProcessGUID]bool{}
+	processes, indices := make([]string, 0, len(subj.slots)), make([]int32, 0, len(subj.slots)) // of single slots
+	singles := make(map[lrp.ProcessGUID]bool, len(subj.slots))
 	for slot := range subj.slots {
 		if !subj.full[slot.Process] {
-			processes, indices = append(processes, slot.Process), append(indices, slot.Index)
+			processes, indices = append(processes, string(slot.Process)), append(indices, slot.Index)
 			singles[slot.Process] = true
 		}
 	}
 	if len(singles) > 0 {
-		pb.Queue(s.sql["read_wanted"], slices.Sorted(maps.Keys(singles))).Query(func(rows pgx.Rows) error { return w.readWanted(rows) })
+		pb.Queue(s.sql["read_wanted"], sortedTexts(singles)).Query(func(rows pgx.Rows) error { return w.readWanted(rows) })
 	}
 	if len(full)+len(singles) > 0 {
-		pb.Queue(s.sql["read_actuals"], full, processes, indices).Query(func(rows pgx.Rows) error { return s.readActuals(w, rows) })
+		pb.Queue(s.sql["read_actuals"], full, processes, indices).Query(func(rows pgx.Rows) error { return s.readActuals(w, subj, rows) })
 	}
 	if len(subj.cells) > 0 {
 		pb.Queue(s.sql["read_cells"], slices.Sorted(maps.Keys(subj.cells))).Query(func(rows pgx.Rows) error { return w.readCells(rows) })
 	}
+}
+
+// sortedTexts returns the keys of a set, as plain texts.
+func sortedTexts[K ~string](set map[K]bool) []string {
+	texts := make([]string, 0, len(set))
+	for k := range set {
+		texts = append(texts, string(k))
+	}
+	slices.Sort(texts)
+	return texts
 }
 
 // readDesired and readActuals note what cannot be read, and go on: calls about other records do not
@@ -57,15 +66,20 @@ func (s *Store) readDesired(w *world, rows pgx.Rows) error {
 func (w *world) readWanted(rows pgx.Rows) error {
 	var p lrp.ProcessGUID
 	var want wanted
-	_, err := pgx.ForEachRow(rows, []any{&p, &want.domain, &want.instances, &want.strategy}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{(*string)(&p), (*string)(&want.domain), &want.instances, (*int32)(&want.strategy)}, func() error {
 		w.wanted[p] = want
 		return nil
 	})
 	return err
 }
 
-func (s *Store) readActuals(w *world, rows pgx.Rows) error {
-	return eachRow(s, rows, s.scanActual, w.place, func(a lrp.Actual, u *Unreadable) {
+func (s *Store) readActuals(w *world, subj subjects, rows pgx.Rows) error {
+	scan := func(r pgx.CollectableRow) (lrp.Actual, error) {
+		return s.scanRecord(r, func(a *lrp.Actual, netInfo, told []byte) bool {
+			return subj.mayVeil(a.Slot) && s.veil(w, a, netInfo, told)
+		})
+	}
+	return eachRow(s, rows, scan, w.place, func(a lrp.Actual, u *Unreadable) {
 		w.block().processes[a.Process], w.block().slots[a.Slot] = u, u
 	})
 }
@@ -90,12 +104,12 @@ func (w *world) readCells(rows pgx.Rows) error {
 type plan struct {
 	insertDesired, updateDesired columns
 	deleteDesired                []string
-	insertActuals, updateActuals columns
+	insertActuals, updateActuals actualRows
 	deleteActuals                columns
 	upsertCells, touchCells      columns
 	lostCells                    []string
 	at                           time.Time
-	events                       columns
+	events                       eventRows
 	records                      []Record
 	others
 }
@@ -104,8 +118,8 @@ type plan struct {
 func (s *Store) plan(w *world) (*plan, error) {
 	p := &plan{
 		insertDesired: make(columns, 17), updateDesired: make(columns, 8),
-		insertActuals: make(columns, actualColumns), updateActuals: make(columns, actualColumns), deleteActuals: make(columns, 3),
-		upsertCells: make(columns, 3), touchCells: make(columns, 2), events: make(columns, 6), at: w.now,
+		deleteActuals: make(columns, 3), upsertCells: make(columns, 3), touchCells: make(columns, 2),
+		events: newEventRows(len(w.events)), records: make([]Record, 0, len(w.events)), at: w.now,
 	}
 	if err := s.planDesired(p, w); err != nil {
 		return nil, err
@@ -121,13 +135,13 @@ func (s *Store) plan(w *world) (*plan, error) {
 	}
 	p.planRequests(w)
 	p.planFences(w)
-	for _, ev := range w.events {
-		r := newRecord(ev)
-		payload, err := s.payload(&r, w.batch, ev.TraceID)
+	for i := range w.events {
+		ev := &w.events[i]
+		r, err := w.record(*ev)
 		if err != nil {
-			return nil, fmt.Errorf("encode an event: %w", err)
+			return nil, err
 		}
-		row(p.events, ev.TraceID, string(r.Process), string(r.Domain), string(r.CellBefore), string(r.CellAfter), payload)
+		p.events.add(&r, ev.TraceID, s.payload(&r, w.batch, ev.TraceID))
 		p.records = append(p.records, r)
 	}
 	return p, nil
@@ -173,7 +187,7 @@ func (s *Store) planActuals(p *plan, w *world) error {
 			g := group[index]
 			was, is := p.planMoves(g.before, g.after)
 			for place := range was {
-				if err := s.planInstance(p, was[place], is[place]); err != nil {
+				if err := s.planInstance(p, was[place], is[place], w.parts(is[place])); err != nil {
 					return fmt.Errorf("encode an instance of process %s: %w", process, err)
 				}
 			}
@@ -182,17 +196,24 @@ func (s *Store) planActuals(p *plan, w *world) error {
 	return nil
 }
 
-func (s *Store) planInstance(p *plan, before, after *lrp.Actual) error {
+func (s *Store) planInstance(p *plan, before, after *lrp.Actual, encoded *wire.Parts) error {
+	write := func(rows *actualRows) error {
+		if err := s.actualRow(rows, after); err != nil {
+			return err
+		}
+		s.unveil(rows, after, encoded)
+		return nil
+	}
 	switch {
 	case before == after:
 		return nil
 	case before == nil:
-		return s.actualRow(p.insertActuals, after)
+		return write(&p.insertActuals)
 	case after == nil:
 		row(p.deleteActuals, string(before.Process), before.Index, presenceName(before.Presence))
 		return nil
 	case !reflect.DeepEqual(before, after):
-		return s.actualRow(p.updateActuals, after)
+		return write(&p.updateActuals)
 	}
 	return nil
 }
@@ -230,7 +251,7 @@ func (p *plan) queue(pb *pgx.Batch, sql map[string]string) {
 		args columns
 	}{
 		{"delete_desired", ids(p.deleteDesired)}, {"insert_desired", p.insertDesired}, {"update_desired", p.updateDesired},
-		{"delete_actuals", p.deleteActuals}, {"move_actuals", p.moveActuals}, {"insert_actuals", p.insertActuals}, {"update_actuals", p.updateActuals},
+		{"delete_actuals", p.deleteActuals}, {"move_actuals", p.moveActuals}, {"insert_actuals", p.insertActuals.args()}, {"update_actuals", p.updateActuals.args()},
 		{"lose_cells", ids(p.lostCells)}, {"upsert_cells", p.upsertCells}, {"touch_cells", p.touchCells},
 		{"delete_tasks", ids(p.deleteTasks)}, {"insert_tasks", p.insertTasks}, {"update_tasks", p.updateTasks},
 		{"insert_requests", p.insertRequests}, {"upsert_fences", p.upsertFences},

@@ -5,8 +5,26 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// planAge is how long the writers use the plan of a statement. A plan that was made for a table with a
+// few rows may be a bad one by then, when there are many.
+const planAge = time.Second
+
+// plannedAt names, in the custom data of a connection, when its plans were made.
+const plannedAt = "muster.planned_at"
+
+// queuePlanning has the statements that follow on a connection planned anew, when their plans are old.
+func queuePlanning(pb *pgx.Batch, conn *pgx.Conn, sql map[string]string) {
+	data := conn.PgConn().CustomData()
+	if at, ok := data[plannedAt].(time.Time); ok && time.Since(at) < planAge {
+		return
+	}
+	data[plannedAt] = time.Now()
+	pb.Queue(sql["discard_plans"])
+}
 
 // connectTime bounds one attempt to connect to the database.
 const connectTime = 2 * time.Second
@@ -27,9 +45,10 @@ func OpenPools(ctx context.Context, url string, reads int) (Pools, error) {
 	}
 	// The writers find a few rows by key, always. Left alone, the planner takes a table that has just
 	// been filled for an empty one and reads all of it, until statistics are gathered. Compiling such
-	// statements takes a hundred times as long as running them.
-	write, err := newPool(ctx, url, Writers, map[string]string{
-		"plan_cache_mode": "force_custom_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
+	// statements takes a hundred times as long as running them, and planning them longer, too: plans are
+	// kept for planAge.
+	write, err := newPool(ctx, url, Writers+1, map[string]string{
+		"plan_cache_mode": "force_generic_plan", "jit": "off", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off",
 	})
 	if err != nil {
 		read.Close()
@@ -44,6 +63,7 @@ func newPool(ctx context.Context, url string, connections int, params map[string
 		return nil, fmt.Errorf("the URL of the database: %w", err)
 	}
 	pc.MaxConns = int32(connections)
+	pc.AfterConnect = quickLists
 	pc.ConnConfig.ConnectTimeout = connectTime
 	pc.ConnConfig.RuntimeParams["application_name"] = "muster-bbs"
 	for name, value := range params {

@@ -188,11 +188,29 @@ func (d desiredRow) scheduling() lrp.SchedulingInfo {
 	return s
 }
 
-// actualColumns is the number of columns of insert_actuals and update_actuals.
-const actualColumns = 18
+// actualRows are the columns of insert_actuals and update_actuals.
+type actualRows struct {
+	processes, presences, domains, states, instances, cells []string
+	placementErrors, crashReasons, epochs, zones            []string
+	indices, crashCounts                                    []int32
+	tags                                                    []int64
+	since                                                   []time.Time
+	netInfos, reported                                      [][]byte
+	routable, retiring                                      []bool
+}
+
+func (c *actualRows) args() columns {
+	if len(c.processes) == 0 {
+		return nil
+	}
+	return columns{
+		c.processes, c.indices, c.presences, c.domains, c.states, c.instances, c.cells, c.netInfos, c.placementErrors,
+		c.crashCounts, c.crashReasons, c.since, c.epochs, c.tags, c.reported, c.routable, c.zones, c.retiring,
+	}
+}
 
 // actualRow appends the columns of insert_actuals or update_actuals.
-func (s *Store) actualRow(c columns, a *lrp.Actual) error {
+func (s *Store) actualRow(c *actualRows, a *lrp.Actual) error {
 	key := instanceRow(a)
 	netInfo, err := s.sealNetInfo(a.NetInfo, key)
 	if err != nil {
@@ -202,31 +220,48 @@ func (s *Store) actualRow(c columns, a *lrp.Actual) error {
 	if err != nil {
 		return err
 	}
-	row(c, string(a.Process), a.Index, presenceName(a.Presence), string(a.Domain), string(a.State),
-		string(a.Instance), string(a.Cell), netInfo, a.PlacementError, a.CrashCount, a.CrashReason, a.Since,
-		a.Tag.Epoch, int64(a.Tag.Index), told, a.Routable, a.AvailabilityZone, a.Retiring)
+	c.processes, c.indices, c.presences = append(c.processes, string(a.Process)), append(c.indices, a.Index), append(c.presences, presenceName(a.Presence))
+	c.domains, c.states = append(c.domains, string(a.Domain)), append(c.states, string(a.State))
+	c.instances, c.cells = append(c.instances, string(a.Instance)), append(c.cells, string(a.Cell))
+	c.netInfos, c.reported = append(c.netInfos, netInfo), append(c.reported, told)
+	c.placementErrors, c.since = append(c.placementErrors, a.PlacementError), append(c.since, a.Since)
+	c.crashCounts, c.crashReasons = append(c.crashCounts, a.CrashCount), append(c.crashReasons, a.CrashReason)
+	c.epochs, c.tags = append(c.epochs, a.Tag.Epoch), append(c.tags, int64(a.Tag.Index))
+	c.routable, c.zones, c.retiring = append(c.routable, a.Routable), append(c.zones, a.AvailabilityZone), append(c.retiring, a.Retiring)
 	return nil
 }
 
 // scanActual reads a row of read_actuals or list_actuals. Of an *Unreadable one it returns what can be
 // read.
 func (s *Store) scanActual(rows pgx.CollectableRow) (lrp.Actual, error) {
+	return s.scanRecord(rows, nil)
+}
+
+// scanRecord is scanActual, unless somebody takes over what a cell has reported, as its columns have it.
+func (s *Store) scanRecord(rows pgx.CollectableRow, take func(a *lrp.Actual, netInfo, told []byte) bool) (lrp.Actual, error) {
 	var a lrp.Actual
 	var presence string
 	var netInfo, told pgtype.DriverBytes // which last until the next row
 	var index int64
-	err := rows.Scan(&a.Process, &a.Index, &presence, &a.Domain, &a.State, &a.Instance, &a.Cell, &netInfo,
-		&a.PlacementError, &a.CrashCount, &a.CrashReason, &a.Since, &a.Tag.Epoch, &index, &told, &a.Routable,
+	// As plain texts: what has a type of its own is read by reflection.
+	err := rows.Scan((*string)(&a.Process), &a.Index, &presence, (*string)(&a.Domain), (*string)(&a.State),
+		(*string)(&a.Instance), (*string)(&a.Cell), &netInfo, &a.PlacementError, &a.CrashCount, &a.CrashReason, &a.Since, &a.Tag.Epoch, &index, &told, &a.Routable,
 		&a.AvailabilityZone, &a.Retiring)
 	if err != nil {
 		return lrp.Actual{}, err
 	}
 	a.Presence, a.Tag.Index, a.Since = presenceOf(presence), uint32(index), a.Since.UTC()
+	if take != nil && take(&a, netInfo, told) {
+		return a, nil
+	}
 	key := instanceRow(&a)
 	var netInfoErr, toldErr error
 	a.NetInfo, netInfoErr = s.openNetInfo(netInfo, key)
 	r, toldErr := s.openReported(told, key)
 	a.InternalRoutes, a.MetricTags = r.InternalRoutes, r.MetricTags
+	if netInfoErr == nil && toldErr == nil {
+		return a, nil
+	}
 	return a, firstUnreadable("actual_lrps", fmt.Sprintf("%v %v", a.Slot, presence),
 		columnError{"net_info", netInfoErr}, columnError{"reported", toldErr})
 }

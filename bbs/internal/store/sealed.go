@@ -150,7 +150,11 @@ func (s *Store) sealNetInfo(n lrp.NetInfo, key string) ([]byte, error) {
 	if n.Address == "" && n.InstanceAddress == "" && n.InstanceIPv6Address == "" && n.Preferred == 0 && len(n.Ports) == 0 {
 		return nil, nil
 	}
-	return s.seal(wire.EncodeNetInfo(n), netInfoColumn.row(key))
+	plain, err := wire.AppendNetInfo(make([]byte, 0, 192), n)
+	if err != nil {
+		return nil, &unstorable{err}
+	}
+	return s.sealBytes(plain, netInfoColumn.row(key)), nil
 }
 
 func (s *Store) openNetInfo(value []byte, key string) (n lrp.NetInfo, err error) {
@@ -175,8 +179,11 @@ func (s *Store) sealReported(r reported, key string) ([]byte, error) {
 	if len(r.InternalRoutes) == 0 && len(r.MetricTags) == 0 {
 		return []byte{}, nil
 	}
-	m := wire.EncodeReported(r.InternalRoutes, r.MetricTags)
-	return s.seal(m, reportedColumn.row(key))
+	plain, err := wire.AppendReported(make([]byte, 0, 1024), r.InternalRoutes, r.MetricTags)
+	if err != nil {
+		return nil, &unstorable{err}
+	}
+	return s.sealBytes(plain, reportedColumn.row(key)), nil
 }
 
 func (s *Store) openReported(value []byte, key string) (r reported, err error) {
@@ -206,12 +213,13 @@ func (s *Store) openTask(guid task.GUID, value []byte) (task.Definition, error) 
 	return wire.DecodeTaskDefinition(&m), err
 }
 
-// openPayload reads an entry of the log; plain is the same, encoded.
-func (s *Store) openPayload(value []byte, key string) (m *bbsv1.Event, plain []byte, err error) {
-	m = &bbsv1.Event{}
-	plain, old, err := s.open(value, payloadColumn.row(key), m)
-	if old {
-		err = proto.Unmarshal(plain, m)
+// openPayload reads an encoded entry of the log.
+func (s *Store) openPayload(value []byte, key string) (plain []byte, err error) {
+	switch {
+	case len(value) == 0:
+		return nil, nil
+	case value[0] == plainFormat:
+		return value[1:], nil
 	}
-	return m, plain, err
+	return s.Sealer.Open(value, payloadColumn.row(key))
 }

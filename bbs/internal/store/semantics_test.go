@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -225,6 +226,50 @@ func TestUnknownStrategyIsKept(t *testing.T) {
 		must(t, err)
 		if len(list) != 1 || list[0].Strategy != strategy {
 			t.Errorf("desired with strategy %d, stored %+v", strategy, list)
+		}
+	}
+}
+
+// Instances of a process that is RECREATEd leave one after the other: one that runs stays until as many
+// run as are wanted, and it counts once.
+func TestRecreateEvacuation(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	d := app("p", 2)
+	d.Strategy = lrp.Recreate
+	must(t, s.Desire(ctx, d, Call{}))
+	by := []lrp.InstanceKey{{Instance: "i", Cell: "c"}, {Instance: "j", Cell: "c"}}
+	must(t, s.Apply(ctx, start("p", 0, by[0]), Call{}))
+	must(t, s.Apply(ctx, claim("p", 1, by[1]), Call{}))
+	evacuate := start("p", 0, by[0])
+	evacuate.Name = lrp.EvacuateRunning
+	if keep, err := s.Evacuate(ctx, evacuate, Call{}); err != nil || !keep {
+		t.Errorf("one of two runs and is to leave: keep %v, %v; want to keep it", keep, err)
+	}
+	must(t, s.Apply(ctx, start("p", 1, by[1]), Call{}))
+	if keep, err := s.Evacuate(ctx, evacuate, Call{}); err != nil || keep {
+		t.Errorf("one of two that run is to leave: keep %v, %v; want to end it", keep, err)
+	}
+	evacuate = start("p", 1, by[1])
+	evacuate.Name = lrp.EvacuateRunning
+	if keep, err := s.Evacuate(ctx, evacuate, Call{}); err != nil || !keep {
+		t.Errorf("the other one is to leave: keep %v, %v; want to keep it", keep, err)
+	}
+	checkReplay(t, s)
+}
+
+// While it is not known what became of an evacuation, the container is kept if it may be needed.
+func TestEvacuationOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for name, want := range map[lrp.EventName]bool{lrp.EvacuateRunning: true, lrp.EvacuateClaimed: true, lrp.EvacuateStopped: false} {
+		ev := start("p", 0, lrp.InstanceKey{Instance: "i", Cell: "c"})
+		ev.Name = name
+		if keep, err := s.Evacuate(left, ev, Call{}); !errors.Is(err, context.Canceled) || keep != want {
+			t.Errorf("%s: keep %v, %v; want %v", name, keep, err, want)
 		}
 	}
 }

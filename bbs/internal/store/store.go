@@ -25,8 +25,9 @@ const (
 	// changeLimit is how many changes a transaction makes before it takes no further call; they go into
 	// the next one. A call is never divided: one that changes more is alone.
 	changeLimit = 8192
-	// Writers is how many transactions are in the making at once: while one waits for the disk, the
-	// next one is decided. Each needs a connection.
+	// Writers is how many transactions about LRPs and tasks are in the making at once: while one waits
+	// for the disk, the next one is decided. Each needs a connection. There is one writer more, for signs
+	// of life.
 	Writers = 2
 	// attempts is how often a transaction is tried while the database is out of order.
 	attempts = 5
@@ -64,8 +65,8 @@ type Options struct {
 	Unreadable func(table string)
 	// Resealed is told how many rows of a table were sealed with another key, for metrics. nil: nobody.
 	Resealed func(table string, rows int)
-	// Published is told the changes of each commit of this store, right after it. Batches of the two
-	// writers may arrive in either order. An empty list says that something was committed whose
+	// Published is told the changes of each commit of this store, right after it. Batches of several
+	// writers may arrive in any order. An empty list says that something was committed whose
 	// revisions are not known: look into the log. It must not block. nil: nobody.
 	Published func([]Record)
 	// Committed is told about each batch, for metrics. nil: nobody.
@@ -82,6 +83,7 @@ type Store struct {
 	Options
 	sql    map[string]string
 	queue  chan *request
+	signs  chan *request // signs of life, and the lack of them: calls about cells, and only those
 	chunks chan *chunk
 	fences fences
 
@@ -124,7 +126,8 @@ func New(o Options) (*Store, error) {
 		o.TaskPolicy = task.DefaultPolicy()
 	}
 	return &Store{
-		Options: o, sql: sql, queue: make(chan *request, queueLimit), chunks: make(chan *chunk), closed: make(chan struct{}),
+		Options: o, sql: sql, queue: make(chan *request, queueLimit), signs: make(chan *request, queueLimit),
+		chunks: make(chan *chunk), closed: make(chan struct{}),
 	}, nil
 }
 
@@ -135,24 +138,26 @@ func (s *Store) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond
 func (s *Store) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for range Writers {
-		wg.Go(func() { s.write(ctx) })
+		wg.Go(func() { s.write(ctx, s.queue, s.chunks) })
 	}
+	// Nothing makes a cell look silent that is not: its heartbeats wait for no process, however large.
+	wg.Go(func() { s.write(ctx, s.signs, nil) })
 	wg.Wait()
 	close(s.closed) // which answers those that still wait
 	return ctx.Err()
 }
 
-// write drains the queue again and again. Chunks of bulk calls take turns with what single callers
+// write drains a queue again and again. Chunks of bulk calls take turns with what single callers
 // wait for, so that neither keeps the other waiting for long.
-func (s *Store) write(ctx context.Context) {
+func (s *Store) write(ctx context.Context, queue chan *request, chunks chan *chunk) {
 	for {
 		var batch []*request
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-s.queue:
-			batch = s.drain([]*request{r})
-		case c := <-s.chunks:
+		case r := <-queue:
+			batch = drain(queue, []*request{r})
+		case c := <-chunks:
 			batch = c.requests
 		}
 		// A batch in hand outlives the end of the store: its callers wait for the truth.
@@ -161,10 +166,10 @@ func (s *Store) write(ctx context.Context) {
 }
 
 // drain adds to a batch what waits.
-func (s *Store) drain(batch []*request) []*request {
+func drain(queue chan *request, batch []*request) []*request {
 	for len(batch) < batchLimit {
 		select {
-		case r := <-s.queue:
+		case r := <-queue:
 			batch = append(batch, r)
 		default:
 			return batch
@@ -176,15 +181,22 @@ func (s *Store) drain(batch []*request) []*request {
 // do queues a call and waits for its answer. A caller that stops waiting does not learn whether its
 // call had an effect.
 func (s *Store) do(ctx context.Context, o op, c Call) error {
-	return s.send(ctx, &request{op: o, call: &c})
+	return s.send(ctx, s.queue, &request{op: o, call: &c})
 }
 
 // create is do for a call that its id makes safe to repeat.
 func (s *Store) create(ctx context.Context, o op, c Call) error {
-	return s.send(ctx, &request{op: o, call: &c, id: requestID{id: c.RequestID}})
+	return s.send(ctx, s.queue, &request{op: o, call: &c, id: requestID{id: c.RequestID}})
 }
 
-func (s *Store) send(ctx context.Context, r *request) error {
+func (s *Store) send(ctx context.Context, queue chan *request, r *request) error {
+	if err := s.enqueue(ctx, queue, r); err != nil {
+		return err
+	}
+	return s.wait(ctx, r)
+}
+
+func (s *Store) enqueue(ctx context.Context, queue chan *request, r *request) error {
 	if err := r.call.validate(); err != nil {
 		return err
 	}
@@ -194,8 +206,8 @@ func (s *Store) send(ctx context.Context, r *request) error {
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
-	case s.queue <- r:
-		return s.wait(ctx, r)
+	case queue <- r:
+		return nil
 	}
 }
 
@@ -248,8 +260,7 @@ func (s *Store) Apply(ctx context.Context, ev lrp.Event, c Call) error {
 }
 
 // Evacuate is Apply for the events of an evacuation: keep tells the cell to let the container run on
-// and to ask again, and has a meaning with an error too. While the outcome is not known, an instance
-// that runs is kept.
+// and to ask again, and has a meaning with an error too: see lrp.EventName.KeepUndecided.
 func (s *Store) Evacuate(ctx context.Context, ev lrp.Event, c Call) (keep bool, err error) {
 	if ev.Epoch == "" {
 		ev.Epoch = newEpoch()
@@ -263,7 +274,7 @@ func (s *Store) Evacuate(ctx context.Context, ev lrp.Event, c Call) (keep bool, 
 	if isDecision(err) {
 		return o.keep, err
 	}
-	return ev.Name == lrp.EvacuateRunning, err // and the writer may still be at it
+	return ev.Name.KeepUndecided(), err // and the writer may still be at it
 }
 
 // isDecision tells whether an answer was decided by the rules, and not by circumstances.

@@ -15,7 +15,6 @@ import (
 
 	"muster/bbs/event"
 	"muster/bbs/internal/seal"
-	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
 	"muster/internal/pgtest"
 )
@@ -112,7 +111,7 @@ func history(t testing.TB, s *Store) []event.Event {
 				t.Fatalf("revision %d follows %d: the log has a gap", r.Revision, after)
 			}
 			after = r.Revision
-			all = append(all, wire.DecodeEvent(r.Message))
+			all = append(all, r.Event())
 		}
 		if after == newest {
 			return all

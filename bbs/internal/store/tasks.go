@@ -86,7 +86,10 @@ func summary(t *task.Task) *task.Task {
 }
 
 // taskState is a task of a batch: as it was, and as it has become. nil: there is none.
-type taskState struct{ before, after *task.Task }
+type taskState struct {
+	before, after *task.Task
+	gone          bool // in between it was deleted
+}
 
 func (w *world) task(guid task.GUID) *taskState {
 	t := w.tasks[guid]
@@ -178,7 +181,7 @@ func (s *Store) planTasks(p *plan, w *world) error {
 		case t.before == t.after:
 		case t.after == nil:
 			p.deleteTasks = append(p.deleteTasks, string(guid))
-		case t.before != nil && t.before.CreatedAt.Equal(t.after.CreatedAt):
+		case t.before != nil && !t.gone:
 			updateTask(p.updateTasks, t.after)
 		default:
 			if t.before != nil { // deleted and desired again in one batch

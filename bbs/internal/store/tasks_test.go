@@ -142,10 +142,12 @@ func TestPoisonedTaskFailsAlone(t *testing.T) {
 	checkReplay(t, s)
 }
 
-// A task that is deleted and desired again in one batch is replaced in one transaction.
+// A task that is deleted and desired again in one batch is replaced in one transaction, also when no time
+// has passed.
 func TestTaskReplacedInOneBatch(t *testing.T) {
 	t.Parallel()
-	s := fresh(t)
+	now, commits := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), 0
+	s := open(t, pgtest.Database(t, Migrate), Options{Now: func() time.Time { return now }, Committed: func(Commit) { commits++ }})
 	must(t, s.DesireTask(t.Context(), job("t"), Call{}))
 	again := job("t")
 	again.Definition.Annotation = "again"
@@ -159,6 +161,9 @@ func TestTaskReplacedInOneBatch(t *testing.T) {
 	s.commit(t.Context(), requests)
 	for _, r := range requests {
 		must(t, <-r.answer)
+	}
+	if commits != 2 {
+		t.Errorf("%d transactions, want one for the batch", commits-1)
 	}
 	if got := s.mustTask(t, "t"); got.State != task.Running || got.Definition.Annotation != "again" {
 		t.Errorf("stored is %+v, want the second task, running", got)

@@ -20,7 +20,7 @@ func TestTombstones(t *testing.T) {
 		must(t, err)
 		return p
 	}
-	if p := look(); !p.Known || p.AnyPresent() || p.Lost("a") {
+	if p := look(); !p.Known || p.AnyPresent() || p.Lost("a", time.Now()) {
 		t.Errorf("without any cell: %+v", p)
 	}
 	beat("a")
@@ -30,7 +30,7 @@ func TestTombstones(t *testing.T) {
 	beat("b")
 	sweep(t, s, time.Hour)
 	p := look()
-	if !p.Lost("a") || !p.Present("b") {
+	if !p.Lost("a", time.Now()) || !p.Present("b") {
 		t.Fatalf("a is to be lost and b present: %+v", p)
 	}
 	if at := p.Cells["a"].LostAt; at.Before(begin.Add(-time.Second)) || at.After(time.Now().Add(time.Second)) {
@@ -70,7 +70,7 @@ func TestForgetCells(t *testing.T) {
 			t.Errorf("%s is known: %v, want %v", id, known, want)
 		}
 	}
-	if !p.Lost("old") || !p.Lost("named") {
+	if !p.Lost("old", time.Now()) || !p.Lost("named", time.Now()) {
 		t.Error("a cell is lost, whether it is forgotten or not")
 	}
 }

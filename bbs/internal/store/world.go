@@ -21,6 +21,8 @@ type subjects struct {
 	full map[lrp.ProcessGUID]bool
 	// slots are single slots; of their processes only the number of instances is needed.
 	slots map[lrp.Slot]bool
+	// seeing are slots of which what cells have reported is needed too.
+	seeing map[lrp.Slot]bool
 	// counted are processes of which it must be known whether they are complete.
 	counted  map[lrp.ProcessGUID]bool
 	cells    map[lrp.CellID]bool
@@ -140,6 +142,7 @@ type world struct {
 	fences   map[string]*fenceState
 	events   []event.Event
 	blocked  *blocked // what cannot be read
+	veils    veils    // what is left encoded
 	batch    int64    // names the transaction
 }
 
@@ -306,7 +309,8 @@ func (d *draft) keep(c Call) {
 		d.w.current(d.process).after = d.desired
 	}
 	if d.guid != "" {
-		d.w.task(d.guid).after = d.task
+		t := d.w.task(d.guid)
+		t.after, t.gone = d.task, t.gone || d.task == nil
 	}
 	for slot, g := range d.groups {
 		d.w.group(slot).after = g

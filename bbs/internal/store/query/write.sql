@@ -1,6 +1,9 @@
 -- The statements of one batch of the writer, in their order. Everything is decided in Go between the
 -- reads and the writes; nothing here names a state.
 
+-- name: discard_plans
+discard plans
+
 -- name: begin_batch
 begin isolation level read committed
 

@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"muster/bbs/lrp"
+)
+
+// Glance is what an encoded change tells without being decoded.
+type Glance struct {
+	Actual bool // it is one of an instance; else one of a DesiredLRP
+	// State and Presence are those that the instance has now; no state: it is gone.
+	State    lrp.State
+	Presence lrp.Presence
+}
+
+// GlanceAt reads what Glance says of a change as AppendChange encodes it, at a fraction of the price of
+// decoding it. It returns false when the change is about something else, or anything is unusual about the
+// bytes; proto.Unmarshal knows what they mean.
+func GlanceAt(change []byte) (g Glance, ok bool) {
+	number, sub, rest, ok := nextMessage(change)
+	switch {
+	case !ok || len(rest) > 0:
+		return g, false
+	case number == 4:
+		return g, true
+	case number != 5:
+		return g, false
+	}
+	g.Actual = true
+	for len(sub) > 0 {
+		var record []byte
+		if number, record, sub, ok = nextMessage(sub); !ok {
+			return g, false
+		}
+		if number == 2 && !g.at(record) {
+			return g, false
+		}
+	}
+	return g, true
+}
+
+// nextMessage takes a field apart that is a message, and says what follows it.
+func nextMessage(b []byte) (number protowire.Number, sub, rest []byte, ok bool) {
+	number, kind, n := protowire.ConsumeTag(b)
+	if n < 0 || kind != protowire.BytesType {
+		return 0, nil, nil, false
+	}
+	sub, m := protowire.ConsumeBytes(b[n:])
+	if m < 0 {
+		return 0, nil, nil, false
+	}
+	return number, sub, b[n+m:], true
+}
+
+// at looks at the record that an instance has now.
+func (g *Glance) at(record []byte) bool {
+	if g.State != "" {
+		return false // once is usual
+	}
+	for len(record) > 0 {
+		number, kind, n := protowire.ConsumeTag(record)
+		if n < 0 {
+			return false
+		}
+		size := protowire.ConsumeFieldValue(number, kind, record[n:])
+		if size < 0 {
+			return false
+		}
+		value := record[n : n+size]
+		record = record[n+size:]
+		switch {
+		case number == 6 && kind == protowire.BytesType:
+			text, _ := protowire.ConsumeBytes(value)
+			g.State = lrp.State(text)
+		case number == 10 && kind == protowire.VarintType:
+			presence, _ := protowire.ConsumeVarint(value)
+			g.Presence = lrp.Presence(presence)
+		}
+	}
+	return g.State != ""
+}

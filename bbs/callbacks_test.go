@@ -309,13 +309,13 @@ func TestTaskSettings(t *testing.T) {
 		t.Errorf("by default, tasks have the limits %+v, want %+v", got, want)
 	}
 	for field, spoil := range map[string]func(*Config){
-		"max_task_rejections -1":       func(c *Config) { c.MaxTaskRejections = -1 },
-		"expire_pending_task 999ms":    func(c *Config) { c.ExpirePendingTask = daemon.Duration(999 * time.Millisecond) },
-		"kick_task 1h0m1s":             func(c *Config) { c.KickTask = daemon.Duration(time.Hour + time.Second) },
-		"expire_completed_task 168h0m": func(c *Config) { c.ExpireCompletedTask = daemon.Duration(168*time.Hour + time.Second) },
-		"want more than kick_task":     func(c *Config) { c.ExpireCompletedTask = c.KickTask },
-		"task_callback_workers 10001":  func(c *Config) { c.TaskCallbackWorkers = 10_001 },
-		"communication_timeout 99ms":   func(c *Config) { c.CallbackTimeout = daemon.Duration(99 * time.Millisecond) },
+		"max_task_retries -1":                   func(c *Config) { c.MaxTaskRejections = -1 },
+		"expire_pending_task_duration 999ms":    func(c *Config) { c.ExpirePendingTask = daemon.Duration(999 * time.Millisecond) },
+		"kick_task_duration 1h0m1s":             func(c *Config) { c.KickTask = daemon.Duration(time.Hour + time.Second) },
+		"expire_completed_task_duration 168h0m": func(c *Config) { c.ExpireCompletedTask = daemon.Duration(168*time.Hour + time.Second) },
+		"want more than kick_task_duration":     func(c *Config) { c.ExpireCompletedTask = c.KickTask },
+		"task_callback_workers 10001":           func(c *Config) { c.TaskCallbackWorkers = 10_001 },
+		"communication_timeout 99ms":            func(c *Config) { c.CallbackTimeout = daemon.Duration(99 * time.Millisecond) },
 	} {
 		cfg := w.config()
 		spoil(cfg)

@@ -36,10 +36,10 @@ type Config struct {
 	LostCellGrace    daemon.Duration `json:"lost_cell_grace" help:"how long a cell must have been lost before its tasks fail and its evacuating instances go, 1s to 1h; up: they hang for longer; down: a cell that was cut off for a moment loses them"`
 	SweepInterval    daemon.Duration `json:"sweep_interval" help:"how often silent cells are looked for, 50ms to 10s; up: a dead cell is noticed later; down: more queries"`
 
-	MaxTaskRejections   int             `json:"max_task_rejections" help:"rejections after which a task is offered again, 0 to 1000; up: a task that fits nowhere is tried for longer; down: one that met a full moment fails"`
-	ExpirePendingTask   daemon.Duration `json:"expire_pending_task" help:"how long a task may wait to be started before it fails, 1s to 168h; up: its owner learns later that there is no room; down: less patience with a full installation"`
-	KickTask            daemon.Duration `json:"kick_task" help:"after how long the telling of a completion counts as stuck and is begun again, 1s to 1h; up: owners learn later; down: slow receivers are told twice"`
-	ExpireCompletedTask daemon.Duration `json:"expire_completed_task" help:"how long a completed task is kept whose owner was not told or did not resolve it, 1s to 168h, more than kick_task; up: more old tasks; down: owners who are away miss results"`
+	MaxTaskRejections   int             `json:"max_task_retries" help:"rejections after which a task is offered again, 0 to 1000; up: a task that fits nowhere is tried for longer; down: one that met a full moment fails"`
+	ExpirePendingTask   daemon.Duration `json:"expire_pending_task_duration" help:"how long a task may wait to be started before it fails, 1s to 168h; up: its owner learns later that there is no room; down: less patience with a full installation"`
+	KickTask            daemon.Duration `json:"kick_task_duration" help:"after how long the telling of a completion counts as stuck and is begun again, 1s to 1h; up: owners learn later; down: slow receivers are told twice"`
+	ExpireCompletedTask daemon.Duration `json:"expire_completed_task_duration" help:"how long a completed task is kept whose owner was not told or did not resolve it, 1s to 168h, more than kick_task_duration; up: more old tasks; down: owners who are away miss results"`
 	TaskCallbackWorkers int             `json:"task_callback_workers" help:"completions that are told of at a time, 1 to 10000; up: one dead receiver delays others less; down: less memory and fewer connections"`
 	CallbackTimeout     daemon.Duration `json:"communication_timeout" help:"time for one request to the receiver of a completion, answer included, 100ms to 1m; up: slower receivers are told; down: a dead one holds a worker for less time"`
 
@@ -129,9 +129,9 @@ func (c *Config) Validate() error {
 		{"converge_interval", c.ConvergeInterval, time.Second, time.Hour},
 		{"lost_cell_grace", c.LostCellGrace, time.Second, time.Hour},
 		{"sweep_interval", c.SweepInterval, 50 * time.Millisecond, 10 * time.Second},
-		{"expire_pending_task", c.ExpirePendingTask, time.Second, 168 * time.Hour},
-		{"kick_task", c.KickTask, time.Second, time.Hour},
-		{"expire_completed_task", c.ExpireCompletedTask, time.Second, 168 * time.Hour},
+		{"expire_pending_task_duration", c.ExpirePendingTask, time.Second, 168 * time.Hour},
+		{"kick_task_duration", c.KickTask, time.Second, time.Hour},
+		{"expire_completed_task_duration", c.ExpireCompletedTask, time.Second, 168 * time.Hour},
 		{"communication_timeout", c.CallbackTimeout, 100 * time.Millisecond, time.Minute},
 		{"event_age", c.EventAge, time.Minute, 720 * time.Hour},
 		{"prune_interval", c.PruneEvery, time.Second, time.Hour},
@@ -146,7 +146,7 @@ func (c *Config) Validate() error {
 		value, min, max int64
 	}{
 		{"database_connections", int64(c.DatabaseConnections), 4, 1000},
-		{"max_task_rejections", int64(c.MaxTaskRejections), 0, 1000},
+		{"max_task_retries", int64(c.MaxTaskRejections), 0, 1000},
 		{"task_callback_workers", int64(c.TaskCallbackWorkers), 1, 10_000},
 		{"event_count", c.EventCount, 1000, 100_000_000},
 	} {
@@ -155,7 +155,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.ExpireCompletedTask <= c.KickTask {
-		errs = append(errs, fmt.Errorf("expire_completed_task %v: want more than kick_task, %v, or nobody is told twice", c.ExpireCompletedTask, c.KickTask))
+		errs = append(errs, fmt.Errorf("expire_completed_task_duration %v: want more than kick_task_duration, %v, or nobody is told twice", c.ExpireCompletedTask, c.KickTask))
 	}
 	return errors.Join(errs...)
 }

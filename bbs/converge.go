@@ -35,8 +35,10 @@ const (
 	// fullShare: every so many intervals everything is compared, even if the log says that nothing
 	// changed.
 	fullShare = 20
-	// stepLines is how many steps of one plan are logged one by one; of more, only how many.
+	// stepLines is how many steps are logged one by one in stepTime, plans as a whole; of others, only how
+	// many.
 	stepLines = 50
+	stepTime  = 10 * time.Second
 )
 
 // Witness asks somebody else than the database which cells are there; not known when there is no
@@ -62,6 +64,7 @@ type converger struct {
 	repairing sync.Mutex // held while cells that came or went are dealt with
 	callbacks *callback.Pool
 	early     chan struct{} // capacity 1: compare everything soon
+	lines     lineBudget
 	seen      seen
 	// Which cells were listed when they were last looked at, and since when none vanished from there.
 	listed        map[lrp.CellID]cells.Sight

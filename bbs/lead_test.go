@@ -9,8 +9,10 @@ import (
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/event"
+	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/internal/identity"
 )
 
@@ -143,5 +145,43 @@ func TestRestartLimit(t *testing.T) {
 	}
 	if len(q.queue) != restartLimit || len(q.known) != restartLimit {
 		t.Errorf("%d and %d are remembered, want %d", len(q.queue), len(q.known), restartLimit)
+	}
+	if n := len(q.take(begin.Add(lrp.MinBackOff))); n != restartLimit { // in the very moment
+		t.Errorf("%d restart when they are due, want all", n)
+	}
+}
+
+// Steps are logged one by one as long as they are few, however many plans they are of.
+func TestLinesAreBounded(t *testing.T) {
+	t.Parallel()
+	var l lineBudget
+	now := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, tt := range []struct {
+		n    int
+		at   time.Duration
+		want bool
+	}{
+		{stepLines + 1, 0, false}, {stepLines - 1, 0, true}, {2, 0, false}, {1, stepTime - 1, true}, {1, stepTime - 1, false}, {1, stepTime, true},
+		{stepLines, stepTime, false}, {stepLines, 2 * stepTime, true},
+	} {
+		if got := l.take(tt.n, now.Add(tt.at)); got != tt.want {
+			t.Errorf("%d: %d lines at %v: %v, want %v", i, tt.n, tt.at, got, tt.want)
+		}
+	}
+}
+
+// A completion that the log tells of is on its way at once, and not when everything is compared.
+func TestCompletionIsSeen(t *testing.T) {
+	t.Parallel()
+	h := hub.New(quiet(), 0)
+	c := newConverger(quiet(), nil, h, newMetrics(h), ConvergeOptions{}, store.Fence{})
+	running, done := echoTask("t"), echoTask("t")
+	running.State, done.State = task.Running, task.Completed
+	done.Definition.CompletionCallbackURL = "https://owner.example/done"
+	r, err := store.NewRecord(event.Event{Task: &task.Change{Before: &running, After: &done}})
+	must(t, err)
+	c.see([]*store.Record{&r}, map[lrp.CellID]bool{})
+	if c.callbacks.Submit(done, "") {
+		t.Error("the completion was not on its way")
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"muster/bbs/converge"
 	"muster/bbs/internal/store"
@@ -62,7 +64,29 @@ type outcome struct {
 }
 
 func (c *converger) outcome(ctx context.Context, steps int) *outcome {
-	return &outcome{ctx: ctx, c: c, each: steps <= stepLines, taken: map[string]int{}}
+	return &outcome{ctx: ctx, c: c, each: c.lines.take(steps, time.Now()), taken: map[string]int{}}
+}
+
+// lineBudget bounds how many steps are logged one by one: stepLines in each stepTime. Many small plans, of cells
+// that are lost one after the other, are as many lines as a large one. It is safe for concurrent use.
+type lineBudget struct {
+	mu    sync.Mutex
+	since time.Time
+	used  int
+}
+
+// take reports whether so many lines may be written, and counts them if they may.
+func (l *lineBudget) take(n int, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) >= stepTime {
+		l.since, l.used = now, 0
+	}
+	if l.used+n > stepLines {
+		return false
+	}
+	l.used += n
+	return true
 }
 
 func (o *outcome) note(event string, err error, refused bool, about ...slog.Attr) {
@@ -82,7 +106,7 @@ func (o *outcome) note(event string, err error, refused bool, about ...slog.Attr
 	}
 }
 
-// end counts and logs, a line for thousands of steps, and returns the failure.
+// end counts and logs, a line for all steps of a kind that have none of their own, and returns the failure.
 func (o *outcome) end() error {
 	for event, n := range o.taken {
 		o.c.metrics.convergeSteps.WithLabelValues(event).Add(float64(n))

@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	var at bbsclient.Address
 	flags := flag.NewFlagSet("desire", flag.ContinueOnError)
 	flags.SetOutput(errs)
-	flags.StringVar(&at.HostPort, "bbs", "127.0.0.1:8889", "`host:port` of the BBS")
+	flags.StringVar(&at.HostPort, "bbs", "127.0.0.1:8888", "`host:port` of the BBS")
 	flags.StringVar(&at.CAFile, "ca", "", "`file` with the CA's certificate")
 	flags.StringVar(&at.CertFile, "cert", "", "`file` with a certificate of the role client")
 	flags.StringVar(&at.KeyFile, "key", "", "`file` with its key")
@@ -54,6 +54,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	image := flags.String("rootfs", "docker:///library/busybox#latest", "root file system, a `URL`")
 	instances := flags.Int("instances", 1, "`number` of instances")
 	limit := flags.Duration("timeout", time.Minute, "how long to wait")
+	flags.Usage = func() {
+		fmt.Fprintln(errs, "usage: desire [flags] [program of the image [arguments]]")
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return exitRefused
 	}
@@ -66,7 +70,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()
 
-	wanted := recipe(*process, *image, int32(*instances))
+	wanted := recipe(*process, *image, int32(*instances), flags.Args())
 	if err := desire(ctx, client, wanted, errs); err != nil {
 		explain(errs, err)
 		if ctx.Err() != nil {
@@ -83,16 +87,19 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	return exitRunning
 }
 
-// recipe is what is to run: something that does nothing for a long time.
-func recipe(process, image string, instances int32) lrp.Desired {
+// recipe is what is to run: a program of the image; if none is named, one that does nothing for a day.
+func recipe(process, image string, instances int32, program []string) lrp.Desired {
 	if process == "" {
 		process = rand.Text()
+	}
+	if len(program) == 0 {
+		program = []string{"/bin/sleep", "86400"}
 	}
 	return lrp.Desired{
 		Process: lrp.ProcessGUID(process), Domain: "example", Instances: instances, RootFS: image, MemoryMB: 32, DiskMB: 64,
 		MetricTags: map[string]lrp.MetricTag{"source_id": {Static: process}, "instance_id": {Dynamic: lrp.TagIndex}},
 		RunInfo: lrp.RunInfo{
-			Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/sleep", Args: []string{"86400"}, User: "root"}},
+			Action: &lrp.Action{Run: &lrp.RunAction{Path: program[0], Args: program[1:], User: "root"}},
 		},
 	}
 }

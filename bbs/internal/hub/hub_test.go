@@ -88,6 +88,45 @@ func TestResumeFromRing(t *testing.T) {
 	}
 }
 
+// A watch joins from the ring however far back it stands, if little of what is there is for it; one for
+// which there is much begins with the log. Neither asks the database whether a revision exists of which the
+// hub has heard.
+func TestResumeFromFarBack(t *testing.T) {
+	t.Parallel()
+	h := started(t)
+	h.Publish(records(1, 1, "c1"))
+	h.Publish(records(2, ringSize, "c2"))
+	h.Publish(records(ringSize+5, ringSize+5, "c1")) // what is between comes later
+	for name, tc := range map[string]struct {
+		after  uint64
+		filter Filter
+		live   bool
+		due    int
+	}{
+		"little of it":                   {0, Filter{Cell: "c1"}, true, 1},
+		"all of it":                      {0, Filter{}, false, 0},
+		"as much as may be":              {ringSize - pendingLimit/2, Filter{}, true, pendingLimit / 2},
+		"one more":                       {ringSize - pendingLimit/2 - 1, Filter{}, false, 0},
+		"from what is still on its way":  {ringSize + 5, Filter{}, true, 0},
+		"from where the ring is by now":  {ringSize, Filter{}, true, 0},
+		"from what is between these two": {ringSize + 2, Filter{Cell: "c1"}, true, 0},
+	} {
+		if !h.knows(tc.after) {
+			t.Errorf("%s: the hub has not heard of revision %d", name, tc.after)
+		}
+		w := &Watch{hub: h, filter: tc.filter, pacer: h.narrow, ready: make(chan struct{}, 1), cursor: tc.after}
+		if err := w.goLive(); err != nil || w.live != tc.live || len(w.pending) != tc.due {
+			t.Errorf("%s: live %v with %d entries (%v), want %v with %d", name, w.live, len(w.pending), err, tc.live, tc.due)
+		}
+	}
+	if h.knows(ringSize + 6) {
+		t.Error("the hub knows a revision of which nobody has told")
+	}
+	if w, err := h.Watch(t.Context(), ringSize+5, Filter{}); err != nil || !w.live { // there is no database here
+		t.Errorf("a watch from a revision that was heard of: %v", err)
+	}
+}
+
 // A watch that has read the log further than the ring goes gets nothing twice when the ring follows,
 // and its place never moves back.
 func TestWatchAheadOfTheRing(t *testing.T) {

@@ -166,22 +166,25 @@ func (s *Server) status(ctx context.Context, method string, err error) error {
 		{hub.ErrFuture, codes.InvalidArgument, 0},
 		{hub.ErrSlow, codes.ResourceExhausted, retryDelay},
 	} {
-		switch {
-		case !errors.Is(err, row.is):
-		case row.retry > 0:
-			return refusal.Unavailable(row.code, err.Error(), row.retry)
-		default:
-			return status.Error(row.code, err.Error())
+		if !errors.Is(err, row.is) {
+			continue
 		}
+		// What the database says of itself is for our log only.
+		s.Log.Debug("call not answered", "method", method, "trace_id", traceID(ctx), "error", err)
+		if row.retry > 0 {
+			return refusal.Unavailable(row.code, row.is.Error(), row.retry)
+		}
+		return status.Error(row.code, row.is.Error())
 	}
 	if ctx.Err() != nil {
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return refusal.Unavailable(codes.Unavailable, err.Error(), retryDelay) // a limit of ours, not of the caller
+		s.Log.Debug("call not answered", "method", method, "trace_id", traceID(ctx), "error", err)
+		return refusal.Unavailable(codes.Unavailable, store.ErrUnavailable.Error(), retryDelay) // a limit of ours, not of the caller
 	}
 	s.Log.Error("call failed", "method", method, "trace_id", traceID(ctx), "error", err)
-	return status.Error(codes.Internal, err.Error())
+	return status.Error(codes.Internal, "an error of the BBS: its log has it, with the trace id of this call")
 }
 
 // traceID returns the id of a request; empty when it has none. It can be stored.

@@ -58,6 +58,10 @@ func TestStatusOfErrors(t *testing.T) {
 		if status.Code(got) != tc.want {
 			t.Errorf("%v becomes %v, want %v", tc.err, got, tc.want)
 		}
+		ours := tc.want == codes.Unavailable || tc.want == codes.Internal
+		if ours && strings.Contains(status.Convert(got).Message(), "while at it") {
+			t.Errorf("%v: the caller is told what is for the log: %v", tc.err, got)
+		}
 		if _, says := refusal.RetryDelay(got); says != (tc.want == codes.Unavailable || tc.want == codes.ResourceExhausted) {
 			t.Errorf("%v: says when to try again: %v", tc.err, says)
 		}

@@ -70,6 +70,7 @@ func TestForgetCells(t *testing.T) {
 			t.Errorf("%s is known: %v, want %v", id, known, want)
 		}
 	}
+	p.Since = time.Now().Add(-cells.Settle) // which is for the caller to say
 	if !p.Lost("old", time.Now()) || !p.Lost("named", time.Now()) {
 		t.Error("a cell is lost, whether it is forgotten or not")
 	}

@@ -102,7 +102,7 @@ func BenchmarkAppendChange(b *testing.B) {
 	}
 	after := before
 	after.State, after.MetricTags = lrp.Running, map[string]string{}
-	after.NetInfo = lrp.NetInfo{Address: "10.0.16.7", InstanceAddress: "10.255.112.42", Ports: []lrp.PortMapping{{8080, 61000, 61001, 61001}, {2222, 61002, 61002, 61003}}}
+	after.NetInfo = lrp.NetInfo{Address: "10.0.16.7", InstanceAddress: "10.255.112.42", Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 61000, ContainerTLSProxyPort: 61001, HostTLSProxyPort: 61001}, {ContainerPort: 2222, HostPort: 61002}}}
 	for _, name := range []string{"app_id", "app_name", "organization_id", "organization_name", "process_id", "process_type", "source_id", "space_id", "space_name", "instance_id", "process_instance_id"} {
 		after.MetricTags[name] = "0c9a4a3e-3f0f-4d68-b67d-7b1d61a2e8a4"
 	}

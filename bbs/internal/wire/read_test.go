@@ -107,7 +107,7 @@ func BenchmarkReadStart(b *testing.B) {
 	data, err := proto.Marshal(EncodeStart(lrp.Event{
 		Key:      lrp.Key{Slot: lrp.Slot{Process: "0c9a4a3e-3f0f-4d68-b67d-7b1d61a2e8a4-58f5d0e6-27f3-4d0a-a4a7-8df4c6f0ab3f"}, Domain: "cf-apps"},
 		By:       lrp.InstanceKey{Instance: "27f3-4d0a-a4a7-8df4c6f0ab3f-0000", Cell: "cell-0001"},
-		NetInfo:  lrp.NetInfo{Address: "10.0.16.7", InstanceAddress: "10.255.112.42", Ports: []lrp.PortMapping{{8080, 61000, 61001, 61001}, {2222, 61002, 61002, 61003}}},
+		NetInfo:  lrp.NetInfo{Address: "10.0.16.7", InstanceAddress: "10.255.112.42", Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 61000, ContainerTLSProxyPort: 61001, HostTLSProxyPort: 61001}, {ContainerPort: 2222, HostPort: 61002}}},
 		Routable: true, MetricTags: tags, InternalRoutes: []string{"a.apps.internal"},
 	}))
 	if err != nil {

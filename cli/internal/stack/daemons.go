@@ -160,7 +160,7 @@ func (u *upper) spec(ctx context.Context, part string) (daemonSpec, error) {
 		if err != nil {
 			return d, err
 		}
-		if d.config, err = reveal(d.config, map[string]string{"consul.token": token}); err != nil {
+		if d.config, err = reveal(d.config, map[string]any{"consul.token": token}); err != nil {
 			return d, err
 		}
 	}

@@ -43,17 +43,11 @@ func (s *Stack) encryption() (e encryption, err error) {
 	return e, nil
 }
 
-// withEncryption puts the keys of the stack into the configuration of the BBS, which hides them when it
-// is written.
+// withEncryption puts the keys of the stack into the configuration of the BBS.
 func (s *Stack) withEncryption(config []byte) ([]byte, error) {
 	e, err := s.encryption()
 	if err != nil {
 		return nil, err
 	}
-	var all map[string]any
-	if err := yaml.Unmarshal(config, &all); err != nil {
-		return nil, fmt.Errorf("write configuration: %w", err)
-	}
-	all["encryption"] = e
-	return yaml.Marshal(all)
+	return reveal(config, map[string]any{"encryption": e})
 }

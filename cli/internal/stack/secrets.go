@@ -8,8 +8,8 @@ import (
 )
 
 // reveal puts secrets into a configuration that was written from a Config type, which hides them. The keys name
-// fields, such as consul.token. The file that it goes to is for root alone.
-func reveal(config []byte, secrets map[string]string) ([]byte, error) {
+// fields, such as consul.token, the values are as a file has them. The file that it goes to is for root alone.
+func reveal(config []byte, secrets map[string]any) ([]byte, error) {
 	var all map[string]any
 	if err := yaml.Unmarshal(config, &all); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)

@@ -17,7 +17,7 @@ func TestRevealedConfigurationIsReadAgain(t *testing.T) {
 	if err != nil || strings.Contains(string(masked), "hunter2") {
 		t.Fatalf("%s, %v", masked, err)
 	}
-	text, err := reveal(masked, map[string]string{"consul.token": "hunter2"})
+	text, err := reveal(masked, map[string]any{"consul.token": "hunter2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestRevealedConfigurationIsReadAgain(t *testing.T) {
 	if *again != *c {
 		t.Errorf("got %+v, want %+v", again, c)
 	}
-	if _, err := reveal(masked, map[string]string{"nothing.token": "x"}); err == nil {
+	if _, err := reveal(masked, map[string]any{"nothing.token": "x"}); err == nil {
 		t.Error("a secret for nothing was accepted")
 	}
 }

@@ -341,10 +341,12 @@ func (b *bench) returns(ctx context.Context) (float64, error) {
 	if b.profile != "" {
 		profile = rig.Profile(b.replica, b.profile)
 	}
+	bbs, postgres := b.replica.CPU(), b.rig.PostgresCPU()
 	took, err := b.comeBack(ctx, 1, to)
 	if err != nil {
 		return 0, err
 	}
+	logf("a suspect that returns takes %.0f us of the BBS and %.0f us of PostgreSQL", perOne(b.replica.CPU()-bbs, held), perOne(b.rig.PostgresCPU()-postgres, held))
 	if profile != nil {
 		if err := <-profile; err != nil {
 			return 0, err
@@ -352,3 +354,6 @@ func (b *bench) returns(ctx context.Context) (float64, error) {
 	}
 	return float64(held) / took.Seconds(), nil
 }
+
+// perOne is the share of one of n, in microseconds.
+func perOne(d time.Duration, n int) float64 { return float64(d.Microseconds()) / float64(n) }

@@ -236,10 +236,11 @@ func (b *Replica) MaxRSS() (int, error) {
 }
 
 // CPU returns the processor time that the replica has taken so far.
-func (b *Replica) CPU() time.Duration { return cpu(b.cmd.Process.Pid) }
+func (b *Replica) CPU() time.Duration { return cpu(b.cmd.Process.Pid, false) }
 
-// cpu returns the processor time of a process, children not included; 0 when it is gone.
-func cpu(pid int) time.Duration {
+// cpu returns the processor time of a process, or of those of its children that have ended; 0 when it is
+// gone.
+func cpu(pid int, ended bool) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -247,33 +248,37 @@ func cpu(pid int) time.Duration {
 	// The name, in parentheses, may contain anything.
 	_, rest, _ := strings.Cut(string(text), ") ")
 	f := strings.Fields(rest)
-	if len(f) < 13 {
+	if len(f) < 15 {
 		return 0
 	}
+	times := f[11:13]
+	if ended {
+		times = f[13:15]
+	}
 	var ticks int64
-	for _, s := range f[11:13] { // user and system, in hundredths of a second
+	for _, s := range times { // user and system, in hundredths of a second
 		n, _ := strconv.ParseInt(s, 10, 64)
 		ticks += n
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// PostgresCPU returns the processor time that the server and its present backends have taken so far.
+// PostgresCPU returns the processor time that the server and its backends have taken so far.
 func (r *Rig) PostgresCPU() time.Duration {
-	total := cpu(r.cluster.PID())
+	total := cpu(r.cluster.PID(), false) + cpu(r.cluster.PID(), true)
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", r.cluster.PID(), r.cluster.PID()))
 	if err != nil {
 		return total
 	}
 	for pid := range strings.FieldsSeq(string(children)) {
 		n, _ := strconv.Atoi(pid)
-		total += cpu(n)
+		total += cpu(n, false)
 	}
 	return total
 }
 
 // OwnCPU returns the processor time that the bench itself has taken so far.
-func OwnCPU() time.Duration { return cpu(os.Getpid()) }
+func OwnCPU() time.Duration { return cpu(os.Getpid(), false) }
 
 // Dial returns a connection of an identity to a replica. It is closed with the rig.
 func (r *Rig) Dial(b *Replica, id identity.ID) (*grpc.ClientConn, error) {

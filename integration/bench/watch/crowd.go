@@ -61,14 +61,16 @@ func newCrowd(b *bench) (*crowd, error) {
 		w := &watcher{filter: &bbsv1.WatchRequest{}, dice: rand.New(rand.NewPCG(uint64(i), 7)), party: everyone}
 		switch {
 		case i < 2: // everything
-		case i == 2:
-			w.filter.Domain = string(rig.Domain)
-		case i == 3:
-			w.filter.Domain = "another"
 		case i%50 == 4:
 			w.filter.ProcessGuid = "set in each round"
 		default:
 			w.filter.CellId, w.party = string(rig.Cell(i)), b.cells[i]
+			switch i % 50 {
+			case 2:
+				w.filter.Domain = string(rig.Domain)
+			case 3:
+				w.filter.Domain = "another" // of which there is nothing
+			}
 		}
 		c.watchers = append(c.watchers, w)
 	}

@@ -21,15 +21,9 @@ type entry struct {
 
 // concerns tells whether a filter selects the entry: the rule, said once more, without the hub.
 func (e entry) concerns(f *bbsv1.WatchRequest, process string) bool {
-	switch {
-	case f.GetCellId() != "":
-		return e.cells[0] == f.GetCellId() || e.cells[1] == f.GetCellId()
-	case f.GetProcessGuid() != "":
-		return e.process == process
-	case f.GetDomain() != "":
-		return e.domain == f.GetDomain()
-	}
-	return true
+	return (f.GetCellId() == "" || e.cells[0] == f.GetCellId() || e.cells[1] == f.GetCellId()) &&
+		(f.GetProcessGuid() == "" || e.process == process) &&
+		(f.GetDomain() == "" || e.domain == f.GetDomain())
 }
 
 // log reads what was committed in the rounds with watchers, with one watch of everything.

@@ -1,7 +1,8 @@
 // Command watch measures what it costs to be watched: two replicas of the BBS on one PostgreSQL, and a
 // thousand watchers that reconnect at random, to either replica, and resume by revision. Most watch one
 // cell each, with the certificate of that cell and over the connection by which it reports, as reps do;
-// some watch a process or a domain; two watch everything, as auctioneer and route-emitter do.
+// some of these one domain there; one in fifty watches a process; two watch everything, as auctioneer and
+// route-emitter do.
 //
 // A watcher stays for -stay on average, at any moment as likely to leave as at any other, and then
 // watches either replica: with 20 s, 50 of 1,000 come anew each second. One in twenty of them makes a new

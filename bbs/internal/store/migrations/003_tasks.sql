@@ -4,7 +4,7 @@ create type task_state as enum ('PENDING', 'RUNNING', 'COMPLETED', 'RESOLVING');
 
 -- The checks are the invariants of bbs/task, by number; T2 is the type of the state.
 create table tasks (
-	task_guid          text collate "C" primary key check (task_guid ~ '^[a-zA-Z0-9_-]{1,255}$'),
+	task_guid          text collate "C" primary key check (length(task_guid) between 1 and 255 and task_guid !~ '[^a-zA-Z0-9_-]'),
 	domain             text not null check (domain <> ''),
 	state              task_state not null,
 	cell_id            text not null,

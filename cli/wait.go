@@ -155,7 +155,8 @@ func (a *app) await(ctx context.Context, bbs *bbsclient.Client, name lrp.Process
 		return advise(err, "Muster keeps trying. To end that: muster rm %s\nwhat it wrote: muster logs %s", name, name)
 	case errors.As(err, &u):
 		return advise(err, "Muster places it as soon as there is room: muster cells shows what there is\nto give up: muster rm %s", name)
-	case ctx.Err() == nil && errors.Is(wctx.Err(), context.DeadlineExceeded):
+	// The deadline travels to the BBS, which may end the watch a moment before our own clock does.
+	case ctx.Err() == nil && (errors.Is(wctx.Err(), context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded):
 		state := "nothing is known"
 		if p != nil {
 			state = p.text()

@@ -28,6 +28,10 @@ const (
 	maxSocketDir = 107 - len("/.s.PGSQL.65535")
 	// maxConnections is how many connections the server accepts.
 	maxConnections = 200
+	// minBufferMB and maxBufferMB bound the memory that the server keeps pages in.
+	minBufferMB, maxBufferMB = 128, 1024
+	// maxWALMB is how large its log may grow between checkpoints.
+	maxWALMB = 4096
 )
 
 // Config says where the cluster is and how it runs.
@@ -312,13 +316,26 @@ func (c *Cluster) start(bin string, acct account, cfg Config) error {
 	return nil
 }
 
+// bufferMB returns how much memory PostgreSQL keeps pages in: a quarter of what the machine has, as its
+// manual advises, within bounds. A server that nobody's data depends on gets the least.
+func bufferMB(cfg Config) int {
+	var info syscall.Sysinfo_t
+	if err := syscall.Sysinfo(&info); cfg.FastUnsafe || err != nil {
+		return minBufferMB
+	}
+	total := info.Totalram * uint64(info.Unit) >> 20
+	return int(min(max(total/4, minBufferMB), maxBufferMB))
+}
+
 func (c *Cluster) arguments(cfg Config) []string {
 	settings := []string{
 		"unix_socket_directories=" + c.run,
 		fmt.Sprintf("port=%d", c.socketPort()),
 		"listen_addresses=",
 		fmt.Sprintf("max_connections=%d", maxConnections),
-		"shared_buffers=128MB",
+		fmt.Sprintf("shared_buffers=%dMB", bufferMB(cfg)),
+		// After a checkpoint the first change of each page writes the whole page to the log: so, few of them.
+		fmt.Sprintf("max_wal_size=%dMB", maxWALMB), "checkpoint_timeout=15min",
 		"password_encryption=scram-sha-256",
 		"log_min_messages=warning",
 	}

@@ -83,10 +83,13 @@ func TestCompletionIsToldOnce(t *testing.T) {
 		}
 		want[tidings{identity.BBS, string(one.GUID), "r"}] = true
 	}
-	for gone := 0; gone < count; {
-		awaitChange(t, watch, "a task is gone", func(ev event.Event) bool { return ev.Task != nil && ev.Task.After == nil })
-		gone++
-	}
+	gone := 0 // one message may tell of several
+	awaitChange(t, watch, "all tasks are gone", func(ev event.Event) bool {
+		if ev.Task != nil && ev.Task.After == nil {
+			gone++
+		}
+		return gone == count
+	})
 	for range count {
 		one := <-got
 		if !want[one] {

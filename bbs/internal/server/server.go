@@ -56,7 +56,7 @@ type Options struct {
 
 // Server implements bbs.v1.BBSService. Until Open it answers UNAVAILABLE.
 type Server struct {
-	bbsv1.UnimplementedBBSServiceServer
+	bbsv1.UnsafeBBSServiceServer // a call that is not implemented does not compile
 	Options
 	rights map[string]right
 	levels map[string]slog.Level // at which calls are logged

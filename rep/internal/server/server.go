@@ -45,7 +45,7 @@ func Roles() []identity.Role {
 // Server answers for one cell.
 type Server struct {
 	repv1.UnsafeRepServiceServer // a call that is not implemented does not compile
-	cell *runner.Cell
+	cell                         *runner.Cell
 }
 
 // New returns a server.

@@ -19,13 +19,12 @@ import (
 type batch struct {
 	s        *Store
 	requests []*request
-	id       int64 // names the transaction in the log
+	id       int64  // names the transaction in the log
+	pass     func() // lets another writer begin
 
 	answers []error  // of the newest attempt, to the first of the requests
 	records []Record // what it committed
 	lookup  bool     // it committed something, but its revisions are not known
-	// base is where the log stood before the newest attempt.
-	base uint64
 	// unknown is set when an attempt was interrupted while it committed; since is where the log
 	// stood before it.
 	unknown bool
@@ -34,9 +33,9 @@ type batch struct {
 
 // commit makes transactions of some calls, in their order, and answers them: one, unless they change
 // too much for that.
-func (s *Store) commit(ctx context.Context, requests []*request) {
+func (s *Store) commit(ctx context.Context, requests []*request, pass func()) {
 	for size := len(requests); len(requests) > 0; {
-		b := &batch{s: s, requests: requests[:min(size, len(requests))], id: rand.Int64()}
+		b := &batch{s: s, requests: requests[:min(size, len(requests))], id: rand.Int64(), pass: pass}
 		requests = requests[len(b.requests):]
 		b.dropAbandoned()
 		if len(b.requests) == 0 {
@@ -60,8 +59,8 @@ func (b *batch) commit(ctx context.Context) int {
 		if len(b.requests) > 1 {
 			// One of them cannot be stored. Halves of halves find it, so that only that one fails.
 			half := len(b.requests) / 2
-			b.s.commit(ctx, b.requests[:half])
-			b.s.commit(ctx, b.requests[half:])
+			b.s.commit(ctx, b.requests[:half], b.pass)
+			b.s.commit(ctx, b.requests[half:], b.pass)
 			return len(b.requests)
 		}
 		err = invalid(err)
@@ -125,6 +124,7 @@ func (b *batch) run(ctx context.Context) error {
 		case try == attempts, b.abandoned():
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
+		b.pass()
 		b.s.Log.Debug("batch is tried again", "error", err, "attempt", try, "calls", len(b.requests))
 		t := time.NewTimer(pause)
 		<-t.C
@@ -213,11 +213,13 @@ func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, was ear
 	sql := b.s.sql
 	pb.Queue(sql["begin_batch"])
 	queuePlanning(&pb, conn.Conn(), sql)
+	// The right to seal with the active key is held until the end of the transaction, too.
+	sealing := keyLock(b.s.Sealer.Active())
 	if len(subj.leases) == 0 {
-		pb.Queue(sql["lock_subjects"], subj.lockKeys())
+		pb.Queue(sql["lock_subjects"], subj.lockKeys(), usesClass, sealing)
 	} else {
 		keys, shared := b.s.fences.locks(subj, b.requests, w)
-		pb.Queue(sql["lock_fenced"], keys, shared)
+		pb.Queue(sql["lock_fenced"], keys, shared, usesClass, sealing)
 	}
 	if b.unknown {
 		pb.Queue(sql["batch_committed"], int64(b.since), b.id).QueryRow(func(r pgx.Row) error {
@@ -232,7 +234,6 @@ func (b *batch) read(ctx context.Context, conn *pgxpool.Conn) (w *world, was ear
 			return err
 		})
 	}
-	b.s.queueBase(&pb, &b.base)
 	b.s.queueReads(&pb, subj, w)
 	b.s.queueOtherReads(&pb, subj, w)
 	if err := conn.SendBatch(ctx, &pb).Close(); err != nil {
@@ -257,16 +258,23 @@ func (b *batch) decide(w *world) {
 	}
 }
 
-// write writes, takes the revisions and commits, in one round trip.
+// write writes, takes the revisions and commits. While it commits, another writer makes the next batch.
 func (b *batch) write(ctx context.Context, conn *pgxpool.Conn, p *plan) error {
 	var pb pgx.Batch
 	p.queue(&pb, b.s.sql)
 	records := p.records
+	base, noticed := int64(0), func(bool) {}
 	if len(records) > 0 {
-		pb.Queue(b.s.sql["append_events"], append(p.events.args(), p.at, b.id)...).QueryRow(func(r pgx.Row) error {
-			var base int64
-			if err := r.Scan(&base, nil); err != nil {
+		var now bool
+		now, noticed = b.s.notices.take()
+		active := b.s.Sealer.Active()
+		pb.Queue(b.s.sql["append_events"], append(p.events.args(), p.at, b.id, now, active)...).QueryRow(func(r pgx.Row) error {
+			var closed bool
+			if err := r.Scan(&base, nil, &closed); err != nil {
 				return err
+			}
+			if closed {
+				return fmt.Errorf("%w: %q", errKeyClosed, active)
 			}
 			for i := range records {
 				records[i].stamp(uint64(base)+uint64(i)+1, p.at, p.events.traces[i])
@@ -274,13 +282,21 @@ func (b *batch) write(ctx context.Context, conn *pgxpool.Conn, p *plan) error {
 			return nil
 		})
 	}
-	pb.Queue(b.s.sql["commit"])
 	if err := conn.SendBatch(ctx, &pb).Close(); err != nil {
-		if outcomeUnknown(err) && len(records) > 0 {
-			b.unknown, b.since = true, b.base
-		}
+		noticed(false)
 		return fmt.Errorf("write a batch: %w", err)
 	}
+	if len(b.s.queue) >= overlapFrom {
+		b.pass()
+	}
+	if _, err := conn.Exec(ctx, b.s.sql["commit"], pgx.QueryExecModeSimpleProtocol); err != nil {
+		noticed(false)
+		if outcomeUnknown(err) && len(records) > 0 {
+			b.unknown, b.since = true, uint64(base)
+		}
+		return fmt.Errorf("commit a batch: %w", err)
+	}
+	noticed(true)
 	b.records = records
 	return nil
 }

@@ -24,7 +24,7 @@ func TestAbandonedCall(t *testing.T) {
 	cancel()
 	left := &request{ctx: gone, call: &Call{}, op: &desireOp{desired: app("left", 1), epoch: newEpoch}, answer: make(chan error, 1)}
 	stays := &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: app("stays", 1), epoch: newEpoch}, answer: make(chan error, 1)}
-	s.commit(t.Context(), []*request{left, stays})
+	s.commit(t.Context(), []*request{left, stays}, func() {})
 	if err := <-left.answer; !errors.Is(err, context.Canceled) {
 		t.Errorf("the answer to nobody is %v, want %v", err, context.Canceled)
 	}
@@ -48,7 +48,7 @@ func TestNothingIsTriedForNobody(t *testing.T) {
 	must(t, c.Stop(t.Context()))
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
-	b := &batch{s: s, requests: []*request{{ctx: ctx, op: &desireOp{desired: app("p", 1), epoch: newEpoch}}}}
+	b := &batch{s: s, requests: []*request{{ctx: ctx, op: &desireOp{desired: app("p", 1), epoch: newEpoch}}}, pass: func() {}}
 	for _, again := range []bool{true, false} {
 		if err := b.run(t.Context()); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("the batch ended with %v, want %v", err, ErrUnavailable)
@@ -172,8 +172,8 @@ func TestReplacedInOneBatch(t *testing.T) {
 	} {
 		requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 	}
-	s.commit(t.Context(), requests[:1])
-	s.commit(t.Context(), requests[1:])
+	s.commit(t.Context(), requests[:1], func() {})
+	s.commit(t.Context(), requests[1:], func() {})
 	for _, r := range requests {
 		must(t, <-r.answer)
 	}

@@ -44,7 +44,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 		o := &desireOp{desired: app(fmt.Sprint("p", i), changeLimit/2), epoch: newEpoch}
 		requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 	}
-	s.commit(t.Context(), requests) // one batch
+	s.commit(t.Context(), requests, func() {}) // one batch
 	for _, r := range requests {
 		must(t, <-r.answer)
 	}
@@ -84,7 +84,7 @@ func TestLargeBatchIsReadOnce(t *testing.T) {
 		all[i] = &countedOp{op: &desireOp{desired: app(fmt.Sprint("p", i), n), epoch: newEpoch}}
 		requests[i] = &request{ctx: t.Context(), call: &Call{}, op: all[i], answer: make(chan error, 1)}
 	}
-	s.commit(t.Context(), requests)
+	s.commit(t.Context(), requests, func() {})
 	prepared := 0
 	for i, r := range requests {
 		must(t, <-r.answer)

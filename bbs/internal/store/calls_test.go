@@ -190,7 +190,7 @@ func TestValidateOnly(t *testing.T) {
 			ctx: ctx, op: &desireOp{desired: app("batch", 1), epoch: newEpoch}, call: &Call{ValidateOnly: asks}, id: requestID{id: "b"}, answer: make(chan error, 1),
 		})
 	}
-	s.commit(ctx, requests)
+	s.commit(ctx, requests, func() {})
 	for _, r := range requests {
 		must(t, <-r.answer)
 	}
@@ -248,7 +248,7 @@ func TestFence(t *testing.T) {
 			call: &Call{Fence: Fence{"l", token}}, answer: make(chan error, 1),
 		})
 	}
-	s.commit(ctx, requests)
+	s.commit(ctx, requests, func() {})
 	for i, r := range requests {
 		if err := <-r.answer; errors.Is(err, ErrFenced) != (i == 2) {
 			t.Errorf("call %d of the batch: %v", i, err)

@@ -31,8 +31,6 @@ func sweep(t *testing.T, s *Store, heard time.Duration) []lrp.CellID {
 	return dropped
 }
 
-// The log tells of a cell that is new, one that changed and one that fell silent; not of heartbeats
-// that say nothing new. A cell is not silent while it could not have been heard.
 // Signs of life wait for no process: its lock may be held for long, by another replica for example, and
 // all that is said about it waits.
 func TestHeartbeatsDoNotWaitForProcesses(t *testing.T) {
@@ -41,7 +39,7 @@ func TestHeartbeatsDoNotWaitForProcesses(t *testing.T) {
 	s := open(t, url, Options{})
 	tx, err := s.Pools.Read.Begin(t.Context())
 	must(t, err)
-	_, err = tx.Exec(t.Context(), s.sql["lock_subjects"], []int64{lockKey("process", "p"), lockKey("process", "q")})
+	_, err = tx.Exec(t.Context(), s.sql["lock_subjects"], []int64{lockKey("process", "p"), lockKey("process", "q")}, usesClass, keyLock("k"))
 	must(t, err)
 	var wg sync.WaitGroup
 	for n := range Writers {
@@ -90,6 +88,8 @@ func TestHeartbeatThatWaitsCounts(t *testing.T) {
 	wg.Wait()
 }
 
+// The log tells of a cell that is new, one that changed and one that fell silent; not of heartbeats that say
+// nothing new. A cell is not silent while it could not have been heard.
 func TestLifeOfACell(t *testing.T) {
 	t.Parallel()
 	s := fresh(t)
@@ -153,7 +153,7 @@ func TestHeartbeatMeetsExpiry(t *testing.T) {
 			for _, o := range order {
 				requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 			}
-			s.commit(t.Context(), requests)
+			s.commit(t.Context(), requests, func() {})
 			for _, r := range requests {
 				must(t, <-r.answer)
 			}

@@ -37,7 +37,7 @@ func TestPoisonedCallFailsAlone(t *testing.T) {
 				}
 				requests[i] = &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: d, epoch: newEpoch}, answer: make(chan error, 1)}
 			}
-			s.commit(t.Context(), requests) // one batch, for certain
+			s.commit(t.Context(), requests, func() {}) // one batch, for certain
 			for i, r := range requests {
 				err := <-r.answer
 				var inv *lrp.Invalid

@@ -209,20 +209,3 @@ func (s *Store) openKey(ctx context.Context, tx pgx.Tx) error {
 
 // errKeyClosed says that the active key of this replica was retired while it was away.
 var errKeyClosed = errors.New("the active encryption key was retired")
-
-// queueBase asks where the log stands, and for the right to seal with the active key until the end of
-// the transaction.
-func (s *Store) queueBase(pb *pgx.Batch, base *uint64) {
-	label := s.Sealer.Active()
-	pb.Queue(s.sql["use_key"], usesClass, keyLock(label))
-	pb.Queue(s.sql["batch_base"], label).QueryRow(func(r pgx.Row) error {
-		var closed bool
-		if err := r.Scan(base, &closed); err != nil {
-			return err
-		}
-		if closed {
-			return fmt.Errorf("%w: %q", errKeyClosed, label)
-		}
-		return nil
-	})
-}

@@ -391,7 +391,7 @@ func TestStoreIsTheRules(t *testing.T) {
 			if rapid.IntRange(0, 3).Draw(rt, "bulk") == 0 {
 				commitChunk(s, requests)
 			} else {
-				s.commit(context.Background(), requests)
+				s.commit(context.Background(), requests, func() {})
 			}
 			for i, r := range requests {
 				got := <-r.answer
@@ -428,7 +428,7 @@ func commitChunk(s *Store, requests []*request) {
 		items[i] = &item
 	}
 	c := newChunk(items)
-	s.commit(context.Background(), items)
+	s.commit(context.Background(), items, func() {})
 	c.collect(errors.New("no answer"), func(place int, err error) { requests[place].answer <- err })
 }
 

@@ -22,20 +22,18 @@ func (s *Store) queueReads(pb *pgx.Batch, subj subjects, w *world) {
 	full := sortedTexts(subj.full) // plain texts: what has a type of its own is written by reflection
 	if len(full) > 0 {
 		pb.Queue(s.sql["read_desired"], full).Query(func(rows pgx.Rows) error { return s.readDesired(w, rows) })
+		pb.Queue(s.sql["read_instances"], full).Query(func(rows pgx.Rows) error {
+			return eachRow(s, rows, s.scanActual, w.place, w.blockInstance)
+		})
 	}
 	processes, indices := make([]string, 0, len(subj.slots)), make([]int32, 0, len(subj.slots)) // of single slots
-	singles := make(map[lrp.ProcessGUID]bool, len(subj.slots))
 	for slot := range subj.slots {
 		if !subj.full[slot.Process] {
 			processes, indices = append(processes, string(slot.Process)), append(indices, slot.Index)
-			singles[slot.Process] = true
 		}
 	}
-	if len(singles) > 0 {
-		pb.Queue(s.sql["read_wanted"], sortedTexts(singles)).Query(func(rows pgx.Rows) error { return w.readWanted(rows) })
-	}
-	if len(full)+len(singles) > 0 {
-		pb.Queue(s.sql["read_actuals"], full, processes, indices).Query(func(rows pgx.Rows) error { return s.readActuals(w, subj, rows) })
+	if len(processes) > 0 {
+		pb.Queue(s.sql["read_slots"], processes, indices).Query(func(rows pgx.Rows) error { return s.readSlots(w, subj, rows) })
 	}
 	if len(subj.cells) > 0 {
 		pb.Queue(s.sql["read_cells"], slices.Sorted(maps.Keys(subj.cells))).Query(func(rows pgx.Rows) error { return w.readCells(rows) })
@@ -52,8 +50,8 @@ func sortedTexts[K ~string](set map[K]bool) []string {
 	return texts
 }
 
-// readDesired and readActuals note what cannot be read, and go on: calls about other records do not
-// suffer for it.
+// readDesired and readSlots note what cannot be read, and go on: calls about other records do not suffer
+// for it.
 func (s *Store) readDesired(w *world, rows pgx.Rows) error {
 	return eachRow(s, rows, s.scanWhole,
 		func(d lrp.Desired) {
@@ -63,25 +61,26 @@ func (s *Store) readDesired(w *world, rows pgx.Rows) error {
 		func(d lrp.Desired, u *Unreadable) { w.block().processes[d.Process] = u })
 }
 
-func (w *world) readWanted(rows pgx.Rows) error {
-	var p lrp.ProcessGUID
+func (s *Store) readSlots(w *world, subj subjects, rows pgx.Rows) error {
 	var want wanted
-	_, err := pgx.ForEachRow(rows, []any{(*string)(&p), (*string)(&want.domain), &want.instances, (*int32)(&want.strategy)}, func() error {
-		w.wanted[p] = want
-		return nil
-	})
-	return err
+	front := []any{(*string)(&want.domain), &want.instances, (*int32)(&want.strategy)}
+	take := func(a *lrp.Actual, netInfo, told []byte) bool {
+		if want.domain != "" {
+			w.wanted[a.Process] = want
+		}
+		return a.State == "" || subj.mayVeil(a.Slot) && s.veil(w, a, netInfo, told)
+	}
+	scan := func(r pgx.CollectableRow) (lrp.Actual, error) { return s.scanRecord(r, take, front...) }
+	return eachRow(s, rows, scan, func(a lrp.Actual) {
+		if a.State != "" {
+			w.place(a)
+		}
+	}, w.blockInstance)
 }
 
-func (s *Store) readActuals(w *world, subj subjects, rows pgx.Rows) error {
-	scan := func(r pgx.CollectableRow) (lrp.Actual, error) {
-		return s.scanRecord(r, func(a *lrp.Actual, netInfo, told []byte) bool {
-			return subj.mayVeil(a.Slot) && s.veil(w, a, netInfo, told)
-		})
-	}
-	return eachRow(s, rows, scan, w.place, func(a lrp.Actual, u *Unreadable) {
-		w.block().processes[a.Process], w.block().slots[a.Slot] = u, u
-	})
+// blockInstance notes that an instance cannot be read.
+func (w *world) blockInstance(a lrp.Actual, u *Unreadable) {
+	w.block().processes[a.Process], w.block().slots[a.Slot] = u, u
 }
 
 func (w *world) readCells(rows pgx.Rows) error {

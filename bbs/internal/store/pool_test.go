@@ -26,7 +26,7 @@ func TestPlansUseKeys(t *testing.T) {
 		must(t, err)
 		defer conn.Release()
 		for i, name := range []string{
-			"read_wanted", "read_desired", "update_desired", "delete_desired", "read_actuals", "update_actuals", "delete_actuals",
+			"read_desired", "read_instances", "update_desired", "delete_desired", "read_slots", "update_actuals", "delete_actuals",
 			"move_actuals", "count_running", "read_tasks", "update_tasks", "delete_tasks", "read_requests",
 		} {
 			id := fmt.Sprintf("plan_%d_%d", len(when), i)

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -231,22 +232,23 @@ func (s *Store) actualRow(c *actualRows, a *lrp.Actual) error {
 	return nil
 }
 
-// scanActual reads a row of read_actuals or list_actuals. Of an *Unreadable one it returns what can be
+// scanActual reads a row of read_instances or list_actuals. Of an *Unreadable one it returns what can be
 // read.
 func (s *Store) scanActual(rows pgx.CollectableRow) (lrp.Actual, error) {
 	return s.scanRecord(rows, nil)
 }
 
 // scanRecord is scanActual, unless somebody takes over what a cell has reported, as its columns have it.
-func (s *Store) scanRecord(rows pgx.CollectableRow, take func(a *lrp.Actual, netInfo, told []byte) bool) (lrp.Actual, error) {
+// Columns in front of the record are read into front.
+func (s *Store) scanRecord(rows pgx.CollectableRow, take func(a *lrp.Actual, netInfo, told []byte) bool, front ...any) (lrp.Actual, error) {
 	var a lrp.Actual
 	var presence string
 	var netInfo, told pgtype.DriverBytes // which last until the next row
 	var index int64
 	// As plain texts: what has a type of its own is read by reflection.
-	err := rows.Scan((*string)(&a.Process), &a.Index, &presence, (*string)(&a.Domain), (*string)(&a.State),
+	err := rows.Scan(append(slices.Clip(front), (*string)(&a.Process), &a.Index, &presence, (*string)(&a.Domain), (*string)(&a.State),
 		(*string)(&a.Instance), (*string)(&a.Cell), &netInfo, &a.PlacementError, &a.CrashCount, &a.CrashReason, &a.Since, &a.Tag.Epoch, &index, &told, &a.Routable,
-		&a.AvailabilityZone, &a.Retiring)
+		&a.AvailabilityZone, &a.Retiring)...)
 	if err != nil {
 		return lrp.Actual{}, err
 	}

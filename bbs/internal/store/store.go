@@ -26,9 +26,15 @@ const (
 	// the next one. A call is never divided: one that changes more is alone.
 	changeLimit = 8192
 	// Writers is how many transactions about LRPs and tasks are in the making at once: while one waits
-	// for the disk, the next one is decided. Each needs a connection. There is one writer more, for signs
-	// of life.
+	// for the disk, the next one is made. Each needs a connection. There is one writer more, for signs of
+	// life.
 	Writers = 2
+	// fullBatch is how many calls are enough: nothing is won by waiting for more.
+	fullBatch = 256
+	// overlapFrom is how many waiting calls are worth a batch of their own while another one is still
+	// waiting for the disk. What a batch costs hardly depends on how many calls are in it. Up: fewer and
+	// larger batches; down: less waiting for slow disks.
+	overlapFrom = 32
 	// attempts is how often a transaction is tried while the database is out of order.
 	attempts = 5
 	// firstPause is the pause after the first failed attempt; it grows fourfold.
@@ -81,11 +87,13 @@ type Options struct {
 // while Run runs.
 type Store struct {
 	Options
-	sql    map[string]string
-	queue  chan *request
-	signs  chan *request // signs of life, and the lack of them: calls about cells, and only those
-	chunks chan *chunk
-	fences fences
+	sql     map[string]string
+	queue   chan *request
+	signs   chan *request // signs of life, and the lack of them: calls about cells, and only those
+	chunks  chan *chunk
+	turns   turns
+	notices *notices
+	fences  fences
 
 	unreadables unreadables
 
@@ -125,10 +133,12 @@ func New(o Options) (*Store, error) {
 	if o.TaskPolicy == (task.Policy{}) {
 		o.TaskPolicy = task.DefaultPolicy()
 	}
-	return &Store{
+	s := &Store{
 		Options: o, sql: sql, queue: make(chan *request, queueLimit), signs: make(chan *request, queueLimit),
-		chunks: make(chan *chunk), closed: make(chan struct{}),
-	}, nil
+		chunks: make(chan *chunk), turns: make(turns, 1), closed: make(chan struct{}),
+	}
+	s.notices = newNotices(s.notify)
+	return s, nil
 }
 
 // now is the clock cut to what a timestamptz column keeps.
@@ -136,21 +146,29 @@ func (s *Store) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond
 
 // Run writes until ctx ends, once. Batches in hand are finished; calls that still wait get ErrClosed.
 func (s *Store) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
+	var wg, after sync.WaitGroup
+	noticing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	after.Go(func() { s.notices.run(noticing) })
 	for range Writers {
-		wg.Go(func() { s.write(ctx, s.queue, s.chunks) })
+		wg.Go(func() { s.write(ctx, s.turns, s.queue, s.chunks) })
 	}
 	// Nothing makes a cell look silent that is not: its heartbeats wait for no process, however large.
-	wg.Go(func() { s.write(ctx, s.signs, nil) })
+	wg.Go(func() { s.write(ctx, make(turns, 1), s.signs, nil) })
 	wg.Wait()
+	stop()
+	after.Wait()
 	close(s.closed) // which answers those that still wait
 	return ctx.Err()
 }
 
 // write drains a queue again and again. Chunks of bulk calls take turns with what single callers
 // wait for, so that neither keeps the other waiting for long.
-func (s *Store) write(ctx context.Context, queue chan *request, chunks chan *chunk) {
+func (s *Store) write(ctx context.Context, turns turns, queue chan *request, chunks chan *chunk) {
 	for {
+		pass, ok := turns.take(ctx)
+		if !ok {
+			return
+		}
 		var batch []*request
 		select {
 		case <-ctx.Done():
@@ -160,8 +178,14 @@ func (s *Store) write(ctx context.Context, queue chan *request, chunks chan *chu
 		case c := <-chunks:
 			batch = c.requests
 		}
+		if len(batch) >= fullBatch {
+			pass()
+		}
+		stop := atLast(pass)
 		// A batch in hand outlives the end of the store: its callers wait for the truth.
-		s.commit(context.WithoutCancel(ctx), batch)
+		s.commit(context.WithoutCancel(ctx), batch, pass)
+		stop()
+		pass()
 	}
 }
 

@@ -128,7 +128,7 @@ func TestPoisonedTaskFailsAlone(t *testing.T) {
 	for _, o := range []op{desire(job("t1")), &desireOp{desired: app("p", 1), epoch: newEpoch}, desire(poisoned), desire(job("t2"))} {
 		requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: o, answer: make(chan error, 1)})
 	}
-	s.commit(t.Context(), requests)
+	s.commit(t.Context(), requests, func() {})
 	for i, r := range requests {
 		err := <-r.answer
 		var inv *lrp.Invalid
@@ -158,7 +158,7 @@ func TestTaskReplacedInOneBatch(t *testing.T) {
 		ev.GUID = "t"
 		requests = append(requests, &request{ctx: t.Context(), call: &Call{}, op: &taskOp{ev: ev, policy: task.DefaultPolicy()}, answer: make(chan error, 1)})
 	}
-	s.commit(t.Context(), requests)
+	s.commit(t.Context(), requests, func() {})
 	for _, r := range requests {
 		must(t, <-r.answer)
 	}

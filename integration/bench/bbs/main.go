@@ -203,6 +203,8 @@ type sample struct {
 	// cpu is the processor time of a start in microseconds: of the BBS, of PostgreSQL and of the callers.
 	// Unlike the others it hardly depends on what else the machine does.
 	cpu [3]float64
+	// batch is how many starts went into a transaction on average.
+	batch float64
 }
 
 func (b *bench) cpu() [3]time.Duration {
@@ -239,6 +241,10 @@ func (b *bench) round(ctx context.Context, callers, size int) (s sample, err err
 			return s, err
 		}
 	}
+	commits, err := b.replica.Metrics(ctx, "bbs_commits_total")
+	if err != nil {
+		return s, err
+	}
 	profiled, before := b.profile(), b.cpu()
 	started, err := report(rig.Start)
 	err = errors.Join(err, profiled())
@@ -248,6 +254,11 @@ func (b *bench) round(ctx context.Context, callers, size int) (s sample, err err
 	if err != nil {
 		return s, fmt.Errorf("start: %w", err)
 	}
+	since, err := b.replica.Metrics(ctx, "bbs_commits_total")
+	if err != nil {
+		return s, err
+	}
+	s.batch = float64(n) / (since[0] - commits[0])
 	s.desires, s.claims, s.starts, s.p99 = desired.PerSecond, claimed.PerSecond, started.PerSecond, started.P99.Seconds()*1000
 	if !b.o.noBaseline {
 		s.rowByTx, err = b.base.start(ctx)
@@ -264,8 +275,8 @@ func (b *bench) measure(ctx context.Context, out io.Writer) error {
 			if err != nil {
 				return err
 			}
-			logf("round %d of %d, %d callers: %.0f desires, %.0f claims, %.0f starts a second; a row per transaction %.0f, with %d connections; processor time of a start: BBS %.0f µs, PostgreSQL %.0f, callers %.0f",
-				round+1, b.o.rounds, callers, s.desires, s.claims, s.starts, s.rowByTx, b.base.best, s.cpu[0], s.cpu[1], s.cpu[2])
+			logf("round %d of %d, %d callers: %.0f desires, %.0f claims, %.0f starts a second; a row per transaction %.0f, with %d connections; processor time of a start: BBS %.0f µs, PostgreSQL %.0f, callers %.0f; %.1f of them in a transaction",
+				round+1, b.o.rounds, callers, s.desires, s.claims, s.starts, s.rowByTx, b.base.best, s.cpu[0], s.cpu[1], s.cpu[2], s.batch)
 			samples[i] = append(samples[i], s)
 		}
 	}

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -141,37 +138,12 @@ func (b *bench) beat(ctx context.Context, from, to int, ttl time.Duration) error
 	return err
 }
 
-// metrics reads some metrics of the BBS.
-func (b *bench) metrics(ctx context.Context, names ...string) ([]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.replica.Debug+"/metrics", nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics: %w", err)
-	}
-	defer res.Body.Close()
-	values := make([]float64, len(names))
-	lines := bufio.NewScanner(res.Body)
-	for lines.Scan() {
-		for i, name := range names {
-			if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-				if _, err := fmt.Sscan(value, &values[i]); err != nil {
-					return nil, fmt.Errorf("metric %s: %w", lines.Text(), err)
-				}
-			}
-		}
-	}
-	return values, lines.Err()
-}
-
 // until waits for a metric to reach a number.
 func (b *bench) until(ctx context.Context, name string, number float64) error {
 	ctx, cancel := context.WithTimeout(ctx, waitTime)
 	defer cancel()
 	for {
-		got, err := b.metrics(ctx, name)
+		got, err := b.replica.Metrics(ctx, name)
 		if err == nil && got[0] >= number {
 			return nil
 		}
@@ -202,7 +174,7 @@ func (b *bench) untilNone(ctx context.Context, query string, args ...any) error 
 // another waits until the BBS has made another pass of a kind, and returns what it took, in ms.
 func (b *bench) another(ctx context.Context, kind string, before func() error) (float64, error) {
 	count, last := fmt.Sprintf("bbs_converge_seconds_count{kind=%q}", kind), fmt.Sprintf("bbs_converge_last_seconds{kind=%q}", kind)
-	made, err := b.metrics(ctx, count)
+	made, err := b.replica.Metrics(ctx, count)
 	if err != nil {
 		return 0, err
 	}
@@ -212,7 +184,7 @@ func (b *bench) another(ctx context.Context, kind string, before func() error) (
 	if err := b.until(ctx, count, made[0]+1); err != nil {
 		return 0, err
 	}
-	took, err := b.metrics(ctx, last)
+	took, err := b.replica.Metrics(ctx, last)
 	if err != nil {
 		return 0, err
 	}

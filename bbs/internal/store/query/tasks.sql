@@ -62,6 +62,8 @@ where ctid = any(array(
 -- name: lock_fenced
 select case when shared then pg_advisory_xact_lock_shared(key) else pg_advisory_xact_lock(key) end
 from unnest($1::bigint[], $2::boolean[]) as subject (key, shared)
+union all
+select pg_advisory_xact_lock_shared($3::integer, $4::integer)
 
 -- name: read_fences
 select lease, token from fences where lease = any($1::text[])

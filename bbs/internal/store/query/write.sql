@@ -14,17 +14,16 @@ rollback
 commit
 
 -- Whoever writes records of a process or a cell holds its lock until the end of the transaction. So
--- rows that do not exist yet are locked too. The keys arrive sorted: no two writers can deadlock.
+-- rows that do not exist yet are locked too. The keys arrive sorted: no two writers can deadlock. The last
+-- lock is the right to seal with a key: append_events tells whether it was there to be had.
 -- name: lock_subjects
 select pg_advisory_xact_lock(key) from unnest($1::bigint[]) as key
+union all
+select pg_advisory_xact_lock_shared($2::integer, $3::integer)
 
--- Where the log stands before this batch; how an interrupted commit is looked for later.
+-- Where the log stands.
 -- name: newest_revision
 select revision from sequencer
-
--- The same for a batch, and whether the key that it seals with may be used no more.
--- name: batch_base
-select revision, exists (select from encryption where label = $1 and closed_at is not null) from sequencer
 
 -- The locks are held, so a transaction of an earlier try has ended by now, one way or the other.
 -- The second answer tells whether the first one can be trusted: the log reaches back so far.
@@ -32,26 +31,30 @@ select revision, exists (select from encryption where label = $1 and closed_at i
 select exists (select from events where revision > $1 and batch = $2),
 	exists (select from sequencer where revision = $1) or exists (select from events where revision = $1 + 1)
 
--- name: read_wanted
-select process_guid, domain, instances, update_strategy from desired_lrps where process_guid = any($1::text[])
-
 -- name: read_desired
 select process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs, memory_mb,
 	disk_mb, max_pids, placement_tags, volume_drivers, update_strategy, tag_epoch, tag_index, run_info
 from desired_lrps where process_guid = any($1::text[])
 
--- All instances of some processes, and those of some slots of others.
--- name: read_actuals
+-- All instances of some processes.
+-- name: read_instances
 select process_guid, index, presence::text, domain, state::text, instance_guid, cell_id, net_info,
 	placement_error, crash_count, crash_reason, since, tag_epoch, tag_index, reported, routable,
 	availability_zone, retiring
 from actual_lrps where process_guid = any($1::text[])
-union all
-select a.process_guid, a.index, a.presence::text, a.domain, a.state::text, a.instance_guid, a.cell_id, a.net_info,
-	a.placement_error, a.crash_count, a.crash_reason, a.since, a.tag_epoch, a.tag_index, a.reported, a.routable,
-	a.availability_zone, a.retiring
-from unnest($2::text[], $3::integer[]) as slot (process_guid, index)
-join actual_lrps a using (process_guid, index)
+
+-- The instances of some slots, and before each what is wanted of its process. A slot without an instance
+-- has a row too, without a presence; a process that nobody wants has no domain.
+-- name: read_slots
+select coalesce(d.domain, ''), coalesce(d.instances, 0), coalesce(d.update_strategy, 0),
+	slot.process_guid, slot.index, coalesce(a.presence::text, ''), coalesce(a.domain, ''), coalesce(a.state::text, ''),
+	coalesce(a.instance_guid, ''), coalesce(a.cell_id, ''), a.net_info, coalesce(a.placement_error, ''),
+	coalesce(a.crash_count, 0), coalesce(a.crash_reason, ''), coalesce(a.since, 'epoch'), coalesce(a.tag_epoch, ''),
+	coalesce(a.tag_index, 0), a.reported, coalesce(a.routable, false), coalesce(a.availability_zone, ''),
+	coalesce(a.retiring, false)
+from unnest($1::text[], $2::integer[]) as slot (process_guid, index)
+left join desired_lrps d on d.process_guid = slot.process_guid
+left join actual_lrps a on a.process_guid = slot.process_guid and a.index = slot.index
 
 -- name: insert_desired
 insert into desired_lrps (process_guid, domain, log_guid, instances, annotation, routes, metric_tags, root_fs,
@@ -116,7 +119,8 @@ where a.process_guid = old.process_guid and a.index = old.index and a.presence =
 -- name: relax_commit
 set local synchronous_commit to off
 
--- The last statement before the commit. The notification reaches the other replicas.
+-- The last statement before the commit. The notification reaches the other replicas, if it is time for
+-- one. The last column tells whether the key that the batch was sealed with may be used no more.
 -- name: append_events
 with taken as (
 	update sequencer set revision = revision + cardinality($1::text[])
@@ -128,4 +132,10 @@ with taken as (
 	from taken, unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) with ordinality
 	as new (trace_id, process_guid, domain, cell_before, cell_after, payload, position)
 )
-select base, pg_notify('bbs_events', (base + cardinality($1::text[]))::text) from taken
+select base, case when $9::boolean then pg_notify('bbs_events', (base + cardinality($1::text[]))::text) end,
+	exists (select from encryption where label = $10 and closed_at is not null)
+from taken
+
+-- A notification that was put off: by now the log stands there, or further on.
+-- name: notify_events
+select pg_notify('bbs_events', revision::text) from sequencer

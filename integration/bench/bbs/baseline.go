@@ -20,7 +20,7 @@ const (
 	// tables are those of the baseline: like those of the BBS, with all that
 	// hangs on them, so that neither is in the way of the other.
 	tables = `create table row_actual_lrps (like actual_lrps including all);
-		alter table row_actual_lrps set (fillfactor = 70);
+		alter table row_actual_lrps set (fillfactor = 30);
 		create table row_events (like events including all);
 		create table row_sequencer (like sequencer including all);
 		alter table row_sequencer set (fillfactor = 10);

@@ -28,6 +28,8 @@ const (
 	// few messages. Up: large answers are faster over long ways; down: less memory for slow readers.
 	streamWindow = 1 << 20
 	connWindow   = 4 << 20
+	// maxStreams is how many calls and watches may be open on one connection; further ones wait at the caller.
+	maxStreams = 2000
 	// grpcDrainTime is how long calls in hand may go on when a server stops.
 	grpcDrainTime = 2 * time.Second
 )
@@ -49,6 +51,7 @@ func NewGRPCServer(tlsConfig *tls.Config, opts ...grpc.ServerOption) *GRPCServer
 		grpc.Creds(credentials.NewTLS(tlsConfig)),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
 		grpc.MaxSendMsgSize(MaxMessageBytes),
+		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),

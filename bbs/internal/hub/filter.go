@@ -10,7 +10,10 @@ import (
 // changes of instances and tasks pass that are or were on it; with a process, none of tasks; with a
 // task, only its own; with any member set, no changes of cells do.
 type Filter struct {
-	Cell    lrp.CellID
+	Cell lrp.CellID
+	// ByCell tells that the cell itself watches. What it has told is no news to it, and waits until there is
+	// some, or a bookmark is due.
+	ByCell  bool
 	Domain  lrp.Domain
 	Process lrp.ProcessGUID
 	Task    task.GUID
@@ -23,6 +26,9 @@ func (f Filter) passes(r *store.Record) bool {
 		(f.Process == "" || r.Process == f.Process) &&
 		(f.Task == "" || r.Task == f.Task)
 }
+
+// urgent tells whether the watch is to be told of an entry at once.
+func (f Filter) urgent(r *store.Record) bool { return !f.ByCell || !r.Told || r.CellAfter != f.Cell }
 
 // shelf is where a watch is kept: by the one member of its filter that the fewest entries pass. An
 // entry is shown only to the watches of the shelves that it names, so the others cost it nothing.

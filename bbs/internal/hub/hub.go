@@ -41,6 +41,9 @@ const (
 	pendingLimit = ringSize / 2
 	// pendingBytes is how large they may be: more than the ring, which a watch may begin with.
 	pendingBytes = 2 * ringBytes
+	// takeEntries and takeBytes are how much a watch takes at a time: what one message carries.
+	takeEntries = 500
+	takeBytes   = 4 << 20
 	// earlyLimit is how many commits that came too early are kept until what is missing comes: as many as
 	// there are writers, or, while others write, as this process commits within readPause.
 	earlyLimit = 64
@@ -58,6 +61,8 @@ const (
 	// perWideWake and maxWideLinger are the same for watches without one, whose messages are large.
 	perWideWake   = 4 * time.Millisecond
 	maxWideLinger = 20 * time.Millisecond
+	// unhurried is how many entries further the log may be when a cell hears again what it has told itself.
+	unhurried = ringSize / 4
 	// handAtOnce is how many watches the writer wakes itself.
 	handAtOnce = 16
 	// readPortion is how many entries are read from the log at a time.

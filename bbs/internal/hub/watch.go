@@ -25,6 +25,7 @@ type Watch struct {
 	idle    int  // ticks since something was taken
 	remind  bool // it is time for a bookmark
 	err     error
+	failed  chan struct{} // closed when there is an err
 }
 
 // Watch opens a watch of what comes after a revision. Close it.
@@ -40,7 +41,7 @@ func (h *Hub) Watch(ctx context.Context, after uint64, f Filter) (*Watch, error)
 		}
 		h.look()
 	}
-	w := &Watch{hub: h, filter: f, pacer: h.narrow, ready: make(chan struct{}, 1), cursor: after}
+	w := &Watch{hub: h, filter: f, pacer: h.narrow, ready: make(chan struct{}, 1), failed: make(chan struct{}), cursor: after}
 	if f == (Filter{}) {
 		w.pacer = h.wide
 	}
@@ -139,14 +140,37 @@ func (w *Watch) take() (records []*store.Record, revision uint64, bookmark bool,
 	if w.err != nil {
 		return nil, 0, false, w.err
 	}
-	records, bookmark = w.pending, w.remind
-	w.pending, w.bytes, w.remind = nil, 0, false
-	if len(records) > 0 || bookmark {
+	bookmark, w.remind = w.remind, false
+	if len(w.pending) > 0 || bookmark {
 		w.idle = 0
 	}
-	w.cursor = max(w.cursor, h.ring.newest)
+	if records = w.portion(); len(w.pending) > 0 {
+		w.cursor = records[len(records)-1].Revision
+		w.wake()
+	} else {
+		w.cursor = max(w.cursor, h.ring.newest)
+	}
 	return records, w.cursor, bookmark, nil
 }
+
+// portion takes the first entries off the list, one at least: what is not taken yet still counts. The caller
+// holds the lock of the hub.
+func (w *Watch) portion() []*store.Record {
+	n, size := 0, 0
+	for n < len(w.pending) && n < takeEntries && (n == 0 || size+w.pending[n].Size <= takeBytes) {
+		size += w.pending[n].Size
+		n++
+	}
+	records := w.pending[:n:n]
+	w.pending, w.bytes = w.pending[n:], w.bytes-size
+	if len(w.pending) == 0 {
+		w.pending = nil
+	}
+	return records
+}
+
+// Failed is closed when the watch has been cut off, which its reader may not notice while it is kept waiting.
+func (w *Watch) Failed() <-chan struct{} { return w.failed }
 
 // fromLog returns the next portion of the log, and joins the live watches once it has met the ring.
 func (w *Watch) fromLog(ctx context.Context) ([]*store.Record, uint64, error) {
@@ -178,7 +202,9 @@ func (w *Watch) offer(r *store.Record) {
 	} else {
 		w.pending, w.bytes = append(w.pending, r), w.bytes+r.Size
 	}
-	w.pacer.add(w)
+	if w.err != nil || w.filter.urgent(r) || r.Revision-w.pending[0].Revision > unhurried {
+		w.pacer.add(w)
+	}
 }
 
 // tick looks after a watch every quarter of the time between bookmarks. A watch that has left
@@ -199,6 +225,7 @@ func (w *Watch) tick() {
 func (w *Watch) fail(err error) {
 	if w.err == nil {
 		w.err, w.pending, w.bytes = err, nil, 0
+		close(w.failed)
 	}
 }
 

@@ -1,10 +1,14 @@
 package server
 
 import (
+	"context"
+	"time"
+
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
 	"muster/bbs/task"
+	"muster/internal/identity"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -18,7 +22,11 @@ func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServe
 	if p == nil {
 		return errStarting()
 	}
-	w, err := p.hub.Watch(ctx, r.GetAfterRevision(), filter(r))
+	f := filter(r)
+	if id, err := s.caller(ctx); err == nil {
+		f.ByCell = id.Role == identity.Rep // which may watch itself only
+	}
+	w, err := p.hub.Watch(ctx, r.GetAfterRevision(), f)
 	if err != nil {
 		return err
 	}
@@ -27,6 +35,24 @@ func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServe
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
+	ended := make(chan error, 1)
+	go func() { ended <- send(ctx, w, stream) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-w.Failed():
+	}
+	// A caller that reads nothing keeps the sender waiting, and would for ever. The end of the stream ends that.
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(cutOffTime):
+		return hub.ErrSlow
+	}
+}
+
+// send sends what a watch sees until it ends.
+func send(ctx context.Context, w *hub.Watch, stream bbsv1.BBSService_WatchServer) error {
 	for {
 		records, revision, err := w.Next(ctx)
 		if err != nil {

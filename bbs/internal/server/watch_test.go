@@ -31,7 +31,13 @@ func TestFilterOfAWatch(t *testing.T) {
 			t.Errorf("%s makes the filter %+v, want %+v", field.Name(), got, want[field.Name()])
 		}
 	}
-	if members := reflect.TypeFor[hub.Filter]().NumField(); texts != members || texts != len(want) {
+	members := 0
+	for i := range reflect.TypeFor[hub.Filter]().NumField() {
+		if reflect.TypeFor[hub.Filter]().Field(i).Type.Kind() == reflect.String {
+			members++
+		}
+	}
+	if texts != members || texts != len(want) {
 		t.Errorf("%d texts of a request for %d members of a filter", texts, members)
 	}
 }

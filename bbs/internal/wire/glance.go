@@ -9,9 +9,15 @@ import (
 // Glance is what an encoded change tells without being decoded.
 type Glance struct {
 	Actual bool // it is one of an instance; else one of a DesiredLRP
-	// State and Presence are those that the instance has now; no state: it is gone.
+	// Before and After are the instance before and after; no state: there was or is none.
+	Before, After Look
+}
+
+// Look is what Glance sees of a record.
+type Look struct {
 	State    lrp.State
 	Presence lrp.Presence
+	Retiring bool
 }
 
 // GlanceAt reads what Glance says of a change as AppendChange encodes it, at a fraction of the price of
@@ -33,7 +39,7 @@ func GlanceAt(change []byte) (g Glance, ok bool) {
 		if number, record, sub, ok = nextMessage(sub); !ok {
 			return g, false
 		}
-		if number == 2 && !g.at(record) {
+		if number == 1 && !g.Before.at(record) || number == 2 && !g.After.at(record) {
 			return g, false
 		}
 	}
@@ -53,9 +59,9 @@ func nextMessage(b []byte) (number protowire.Number, sub, rest []byte, ok bool) 
 	return number, sub, b[n+m:], true
 }
 
-// at looks at the record that an instance has now.
-func (g *Glance) at(record []byte) bool {
-	if g.State != "" {
+// at looks at a record.
+func (l *Look) at(record []byte) bool {
+	if l.State != "" {
 		return false // once is usual
 	}
 	for len(record) > 0 {
@@ -72,11 +78,14 @@ func (g *Glance) at(record []byte) bool {
 		switch {
 		case number == 6 && kind == protowire.BytesType:
 			text, _ := protowire.ConsumeBytes(value)
-			g.State = lrp.State(text)
+			l.State = lrp.State(text)
 		case number == 10 && kind == protowire.VarintType:
 			presence, _ := protowire.ConsumeVarint(value)
-			g.Presence = lrp.Presence(presence)
+			l.Presence = lrp.Presence(presence)
+		case number == 1000 && kind == protowire.VarintType:
+			retiring, _ := protowire.ConsumeVarint(value)
+			l.Retiring = retiring != 0
 		}
 	}
-	return g.State != ""
+	return l.State != ""
 }

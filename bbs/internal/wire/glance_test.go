@@ -17,16 +17,21 @@ func TestGlance(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := lrp.Change{Before: rapid.Ptr(spoilt(), true).Draw(t, "before"), After: rapid.Ptr(spoilt(), true).Draw(t, "after")}
-		if c.After != nil && c.After.State == "" {
-			c.After.State = lrp.Claimed
+		for _, a := range []*lrp.Actual{c.Before, c.After} {
+			if a != nil && a.State == "" {
+				a.State = lrp.Claimed
+			}
 		}
 		plain, err := AppendChange(nil, event.Event{Actual: &c})
 		if err != nil {
 			return // not UTF-8
 		}
 		want := Glance{Actual: true}
-		if c.After != nil {
-			want.State, want.Presence = c.After.State, c.After.Presence
+		if a := c.Before; a != nil {
+			want.Before = Look{a.State, a.Presence, a.Retiring}
+		}
+		if a := c.After; a != nil {
+			want.After = Look{a.State, a.Presence, a.Retiring}
 		}
 		if got, ok := GlanceAt(plain); !ok || got != want {
 			t.Errorf("%+v (%v), want %+v", got, ok, want)

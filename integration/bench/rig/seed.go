@@ -70,25 +70,29 @@ func seedPart(ctx context.Context, o SeedOptions, from, to int) error {
 	return err
 }
 
-// Profile writes a CPU profile of a replica to a file, from now on for some seconds, and then says how
-// that went.
+// Profile writes a CPU profile of a replica to a file, from now on for some seconds, and one of what it has
+// allocated so far to that name with .allocs. Then it says how that went.
 func Profile(b *Replica, file string) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		done <- func() error {
-			res, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", b.Debug, profileSeconds))
-			if err != nil {
-				return err
-			}
-			defer res.Body.Close()
-			f, err := os.Create(file)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			_, err = io.Copy(f, res.Body)
-			return err
-		}()
+		done <- errors.Join(
+			b.fetch(fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds), file),
+			b.fetch("/debug/pprof/allocs", file+".allocs"))
 	}()
 	return done
+}
+
+// fetch writes what the debug listener of a replica answers to a file.
+func (b *Replica) fetch(path, file string) error {
+	res, err := http.Get("http://" + b.Debug + path)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	f, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, res.Body)
+	return errors.Join(err, f.Close())
 }

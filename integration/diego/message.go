@@ -162,6 +162,17 @@ func (m Message) Has(field protowire.Number) bool {
 	return slices.ContainsFunc(m.values(), func(v value) bool { return v.field == field })
 }
 
+// Only returns the message without all fields but one.
+func (m Message) Only(field protowire.Number) Message {
+	only := Message{}
+	for _, v := range m.values() {
+		if v.field == field {
+			only = append(only, v.raw...)
+		}
+	}
+	return only
+}
+
 // firstOwn is the number from which on fields are the server's own: Diego has none of them, and its
 // clients skip them.
 const firstOwn = 1000

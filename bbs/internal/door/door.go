@@ -192,6 +192,9 @@ func (c *callRoute) respond(ctx context.Context, buf *buffer) ([]byte, error) {
 		server.Read(buf.in, m)
 		return nil
 	})
+	if tooLarge(err, request) {
+		return c.inPages(ctx, buf, request)
+	}
 	if err == nil && c.form.answer != nil {
 		res, err = c.form.answer(request, res)
 	}

@@ -34,7 +34,8 @@ func (s *stack) testDiego(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(found)
-	c := s.diegoClient(t).WithTrace("5e6f4a7b-8c9d-4e1f-a2b3-c4d5e6f70819")
+	const trace = "5e6f4a7b-8c9d-4e1f-a2b3-c4d5e6f70819"
+	c := s.diegoClient(t).WithTrace(trace)
 	do := func(path string, body diego.Message) diego.Message {
 		t.Helper()
 		res, err := c.Do(t.Context(), path, body)
@@ -65,13 +66,17 @@ func (s *stack) testDiego(t *testing.T) {
 		Text(16, "CELL").Text(17, "door").Text(18, "door").Text(19, "1.0").Number(27, 60_000).Message(33, check).
 		EntryMessage(35, "source_id", m.Text(1, "door"))))
 	answers(t, "door.localhost", http.StatusOK)
-	for running := false; !running; {
+	cell := ""
+	for cell == "" {
 		ev, err := stream.Next()
 		if err != nil {
 			t.Fatalf("the stream ends before it runs: %v", err)
 		}
-		running = ev.Name == "actual_lrp_instance_changed" && ev.Data.TextAt(1, 1) == "door" && ev.Data.TextAt(4, 6) == "RUNNING"
+		if ev.Name == "actual_lrp_instance_changed" && ev.Data.TextAt(1, 1) == "door" && ev.Data.TextAt(4, 6) == "RUNNING" {
+			cell = ev.Data.TextAt(2, 2)
+		}
 	}
+	s.logsTell(t, trace, "bbs", "auctioneer", cell)
 
 	do("/v1/desired_lrp/update", update(m.Present(1, 2).Element(3, "2.0")))
 	eventually(t, "two instances answer", func(context.Context) error {

@@ -34,8 +34,9 @@ import (
 	"muster/internal/identity"
 )
 
-// warmUp is how many processes each of 64 callers starts either way before anything counts.
-const warmUp = 60
+// warmUps and warmUp are how often, and how many processes each caller starts either way before anything
+// counts: until all the connections are there that so many callers need.
+const warmUps, warmUp = 2, 60
 
 func main() {
 	var o options
@@ -44,7 +45,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how many rounds, 1 to 100; medians are reported")
 	flag.IntVar(&o.size, "size", 120, "processes in a round for each caller at 32 callers, a third of it at 256, 1 to 10000")
 	flag.IntVar(&o.connections, "connections", 8, "connections of the gRPC callers, 1 to 256; each is that of another cell")
-	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last starts over HTTP to `file`.bbs and .callers")
+	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last round over HTTP to `file`.bbs and .callers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -109,8 +110,12 @@ func run(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	logf("warming up")
-	if _, err := b.round(ctx, 64, warmUp); err != nil {
-		return err
+	for range warmUps {
+		for _, callers := range o.callers {
+			if _, err := b.round(ctx, callers, warmUp); err != nil {
+				return err
+			}
+		}
 	}
 	return b.measure(ctx, out)
 }

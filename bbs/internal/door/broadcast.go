@@ -35,10 +35,24 @@ func errTooMany() error {
 
 // frame is an event as it is written, but for its number. Streams share it.
 type frame struct {
+	told
 	revision uint64
-	text     []byte
-	to       kind
-	cells    []lrp.CellID // as in told
+	text     []byte // nil until a stream is to have it
+}
+
+// encode makes the text.
+func (f *frame) encode() error {
+	if f.text != nil {
+		return nil
+	}
+	payload, err := proto.Marshal(f.payload())
+	if err != nil {
+		return fmt.Errorf("encode %s at revision %d: %w", f.name, f.revision, err)
+	}
+	text := append(make([]byte, 0, len(f.name)+base64.StdEncoding.EncodedLen(len(payload))+len("event: \ndata: \n\n")), "event: "...)
+	text = append(append(text, f.name...), "\ndata: "...)
+	f.text = append(base64.StdEncoding.AppendEncode(text, payload), "\n\n"...)
+	return nil
 }
 
 // place is where streams are kept: by what they are about, and by their cell, if they have one.
@@ -163,11 +177,7 @@ func (b *broadcast) follow(ctx context.Context) error {
 			return err
 		}
 		for _, r := range records {
-			frames, err := t.frames(r)
-			if err != nil {
-				return err
-			}
-			b.offer(frames)
+			b.offer(t.frames(r))
 		}
 		if b.idle() {
 			return nil
@@ -176,19 +186,12 @@ func (b *broadcast) follow(ctx context.Context) error {
 }
 
 // frames makes the events that an entry of the log tells.
-func (t *teller) frames(r *store.Record) ([]*frame, error) {
+func (t *teller) frames(r *store.Record) []*frame {
 	var list []*frame
 	for _, e := range t.tell(r.Event()) {
-		payload, err := proto.Marshal(e.payload)
-		if err != nil {
-			return nil, err
-		}
-		text := append(make([]byte, 0, len(e.name)+base64.StdEncoding.EncodedLen(len(payload))+len("event: \ndata: \n\n")), "event: "...)
-		text = append(append(text, e.name...), "\ndata: "...)
-		text = append(base64.StdEncoding.AppendEncode(text, payload), "\n\n"...)
-		list = append(list, &frame{r.Revision, text, e.to, e.cells})
+		list = append(list, &frame{told: e, revision: r.Revision})
 	}
-	return list, nil
+	return list
 }
 
 // offer puts events on the lists of the streams that they are for.
@@ -221,9 +224,12 @@ func (b *broadcast) offer(frames []*frame) {
 // offer puts an event on lists. The caller holds the lock of the broadcast.
 func (f *frame) offer(list map[*stream]struct{}) {
 	for s := range list {
-		switch {
-		case s.ended != nil, f.revision <= s.after, s.silent && f.cells == nil:
+		if s.ended != nil || f.revision <= s.after || s.silent && f.cells == nil {
 			continue
+		}
+		switch err := f.encode(); {
+		case err != nil:
+			s.ended = err
 		case len(s.pending) >= maxPending || s.bytes+len(f.text) > maxPendingBytes:
 			s.ended = hub.ErrSlow // after what it has
 		default:

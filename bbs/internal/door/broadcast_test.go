@@ -18,6 +18,11 @@ func newTestBroadcast() *broadcast {
 	return newBroadcast(hub.New(slog.New(slog.NewTextHandler(io.Discard, nil)), time.Minute))
 }
 
+// framed is an event whose text is there.
+func framed(revision uint64, text string, to kind, cells []lrp.CellID) *frame {
+	return &frame{told{to: to, cells: cells}, revision, []byte(text)}
+}
+
 func joined(t *testing.T, b *broadcast, p place, silent bool) *stream {
 	t.Helper()
 	s, err := b.join(p, silent)
@@ -36,13 +41,13 @@ func TestEventsReachTheirStreams(t *testing.T) {
 	work, late := joined(t, b, place{tasks, ""}, false), joined(t, b, place{instances, ""}, false)
 	late.after = 3
 	b.offer([]*frame{
-		{1, []byte("desired"), instances | slots, nil},
-		{2, []byte("unclaimed"), instances, []lrp.CellID{""}},
-		{3, []byte("on a"), instances, []lrp.CellID{"a"}},
-		{4, []byte("on b"), instances, []lrp.CellID{"b"}},
-		{5, []byte("group of a and a"), slots, []lrp.CellID{"a", "a"}},
-		{6, []byte("group from b to a"), slots, []lrp.CellID{"b", "a"}},
-		{7, []byte("task"), tasks, nil},
+		framed(1, "desired", instances|slots, nil),
+		framed(2, "unclaimed", instances, []lrp.CellID{""}),
+		framed(3, "on a", instances, []lrp.CellID{"a"}),
+		framed(4, "on b", instances, []lrp.CellID{"b"}),
+		framed(5, "group of a and a", slots, []lrp.CellID{"a", "a"}),
+		framed(6, "group from b to a", slots, []lrp.CellID{"b", "a"}),
+		framed(7, "task", tasks, nil),
 	})
 	for what, tc := range map[string]struct {
 		s    *stream
@@ -78,7 +83,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		b := newTestBroadcast()
 		slow, fast := joined(t, b, place{instances, ""}, false), joined(t, b, place{instances, ""}, false)
 		for n := range tc.most + 2 {
-			b.offer([]*frame{{uint64(n + 1), tc.text, instances, nil}})
+			b.offer([]*frame{{told{to: instances}, uint64(n + 1), tc.text}})
 			if list, err := b.take(fast); len(list) != 1 || err != nil {
 				t.Fatalf("%s: the fast one gets %d events (%v)", what, len(list), err)
 			}

@@ -173,7 +173,7 @@ func readBody(r *http.Request, b []byte) ([]byte, error) {
 		switch {
 		case len(b) > maxBodyBytes:
 			return b, errUnread
-		case errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, io.EOF):
 			return b, nil
 		case err != nil:
 			return b, errUnread

@@ -23,7 +23,7 @@ const (
 // told is one event of a stream.
 type told struct {
 	name    string
-	payload proto.Message
+	payload func() proto.Message // made when somebody is to have it
 	to      kind
 	// cells are those that it concerns; a stream about a cell has it only if its cell is one of them. Nil:
 	// any, but an event of an instance that is nowhere concerns none.
@@ -65,9 +65,11 @@ func (t *teller) flush(next *lrp.Change) []told {
 		since = next.After.Since
 	}
 	t.crash = nil
-	return []told{{"actual_lrp_crashed", &bbsv1.ActualLRPCrashedEvent{
-		ActualLrpKey: wire.EncodeKey(c.Key), ActualLrpInstanceKey: wire.EncodeInstanceKey(c.By),
-		CrashCount: c.Count, CrashReason: c.Reason, Since: since.UnixNano(),
+	return []told{{"actual_lrp_crashed", func() proto.Message {
+		return &bbsv1.ActualLRPCrashedEvent{
+			ActualLrpKey: wire.EncodeKey(c.Key), ActualLrpInstanceKey: wire.EncodeInstanceKey(c.By),
+			CrashCount: c.Count, CrashReason: c.Reason, Since: since.UnixNano(),
+		}
 	}, instances | slots, []lrp.CellID{c.By.Cell}}}
 }
 
@@ -75,11 +77,17 @@ func desiredTold(c event.DesiredChange, trace string) told {
 	const to = instances | slots
 	switch {
 	case c.Before == nil:
-		return told{"desired_lrp_created", &bbsv1.DesiredLRPCreatedEvent{DesiredLrp: summary(c.After), TraceId: trace}, to, nil}
+		return told{"desired_lrp_created", func() proto.Message {
+			return &bbsv1.DesiredLRPCreatedEvent{DesiredLrp: summary(c.After), TraceId: trace}
+		}, to, nil}
 	case c.After == nil:
-		return told{"desired_lrp_removed", &bbsv1.DesiredLRPRemovedEvent{DesiredLrp: summary(c.Before), TraceId: trace}, to, nil}
+		return told{"desired_lrp_removed", func() proto.Message {
+			return &bbsv1.DesiredLRPRemovedEvent{DesiredLrp: summary(c.Before), TraceId: trace}
+		}, to, nil}
 	}
-	return told{"desired_lrp_changed", &bbsv1.DesiredLRPChangedEvent{Before: summary(c.Before), After: summary(c.After), TraceId: trace}, to, nil}
+	return told{"desired_lrp_changed", func() proto.Message {
+		return &bbsv1.DesiredLRPChangedEvent{Before: summary(c.Before), After: summary(c.After), TraceId: trace}
+	}, to, nil}
 }
 
 // summary is a DesiredLRP as far as the log knows it. Volume mounts that name nothing but a driver mean
@@ -120,11 +128,15 @@ func shown(a *lrp.Actual) *lrp.Actual {
 }
 
 func created(a *lrp.Actual, trace string) told {
-	return told{"actual_lrp_instance_created", &bbsv1.ActualLRPInstanceCreatedEvent{ActualLrp: wire.EncodeActual(*a), TraceId: trace}, instances, []lrp.CellID{a.Cell}}
+	return told{"actual_lrp_instance_created", func() proto.Message {
+		return &bbsv1.ActualLRPInstanceCreatedEvent{ActualLrp: wire.EncodeActual(*a), TraceId: trace}
+	}, instances, []lrp.CellID{a.Cell}}
 }
 
 func removed(a *lrp.Actual, trace string) told {
-	return told{"actual_lrp_instance_removed", &bbsv1.ActualLRPInstanceRemovedEvent{ActualLrp: wire.EncodeActual(*a), TraceId: trace}, instances, []lrp.CellID{a.Cell}}
+	return told{"actual_lrp_instance_removed", func() proto.Message {
+		return &bbsv1.ActualLRPInstanceRemovedEvent{ActualLrp: wire.EncodeActual(*a), TraceId: trace}
+	}, instances, []lrp.CellID{a.Cell}}
 }
 
 // changed tells a change under the key that the instance has now, or had.
@@ -133,9 +145,11 @@ func changed(before, after *lrp.Actual, trace string) told {
 	if key.IsZero() {
 		key = before.InstanceKey
 	}
-	return told{"actual_lrp_instance_changed", &bbsv1.ActualLRPInstanceChangedEvent{
-		ActualLrpKey: wire.EncodeKey(after.Key), ActualLrpInstanceKey: wire.EncodeInstanceKey(key),
-		Before: info(before), After: info(after), TraceId: trace,
+	return told{"actual_lrp_instance_changed", func() proto.Message {
+		return &bbsv1.ActualLRPInstanceChangedEvent{
+			ActualLrpKey: wire.EncodeKey(after.Key), ActualLrpInstanceKey: wire.EncodeInstanceKey(key),
+			Before: info(before), After: info(after), TraceId: trace,
+		}
 	}, instances, []lrp.CellID{key.Cell}}
 }
 
@@ -150,15 +164,21 @@ func info(a *lrp.Actual) *bbsv1.ActualLRPInfo {
 }
 
 func groupCreated(a *lrp.Actual) told {
-	return told{"actual_lrp_created", &bbsv1.ActualLRPCreatedEvent{ActualLrpGroup: group(a)}, slots, []lrp.CellID{a.Cell}}
+	return told{"actual_lrp_created", func() proto.Message {
+		return &bbsv1.ActualLRPCreatedEvent{ActualLrpGroup: group(a)}
+	}, slots, []lrp.CellID{a.Cell}}
 }
 
 func groupRemoved(a *lrp.Actual) told {
-	return told{"actual_lrp_removed", &bbsv1.ActualLRPRemovedEvent{ActualLrpGroup: group(a)}, slots, []lrp.CellID{a.Cell}}
+	return told{"actual_lrp_removed", func() proto.Message {
+		return &bbsv1.ActualLRPRemovedEvent{ActualLrpGroup: group(a)}
+	}, slots, []lrp.CellID{a.Cell}}
 }
 
 func groupChanged(before, after *lrp.Actual) told {
-	return told{"actual_lrp_changed", &bbsv1.ActualLRPChangedEvent{Before: group(before), After: group(after)}, slots, []lrp.CellID{before.Cell, after.Cell}}
+	return told{"actual_lrp_changed", func() proto.Message {
+		return &bbsv1.ActualLRPChangedEvent{Before: group(before), After: group(after)}
+	}, slots, []lrp.CellID{before.Cell, after.Cell}}
 }
 
 // group is the group of a single instance, which is all that these events tell of one.
@@ -171,9 +191,15 @@ func group(a *lrp.Actual) *bbsv1.ActualLRPGroup {
 func taskTold(c task.Change) told {
 	switch {
 	case c.Before == nil:
-		return told{"task_created", &bbsv1.TaskCreatedEvent{Task: wire.EncodeTask(*c.After)}, tasks, nil}
+		return told{"task_created", func() proto.Message {
+			return &bbsv1.TaskCreatedEvent{Task: wire.EncodeTask(*c.After)}
+		}, tasks, nil}
 	case c.After == nil:
-		return told{"task_removed", &bbsv1.TaskRemovedEvent{Task: wire.EncodeTask(*c.Before)}, tasks, nil}
+		return told{"task_removed", func() proto.Message {
+			return &bbsv1.TaskRemovedEvent{Task: wire.EncodeTask(*c.Before)}
+		}, tasks, nil}
 	}
-	return told{"task_changed", &bbsv1.TaskChangedEvent{Before: wire.EncodeTask(*c.Before), After: wire.EncodeTask(*c.After)}, tasks, nil}
+	return told{"task_changed", func() proto.Message {
+		return &bbsv1.TaskChangedEvent{Before: wire.EncodeTask(*c.Before), After: wire.EncodeTask(*c.After)}
+	}, tasks, nil}
 }

@@ -99,7 +99,7 @@ func TestCrashesAreToldWithTheirRecord(t *testing.T) {
 			t.Errorf("%s: told %v, want %v", tc.what, names, tc.names)
 			continue
 		}
-		m := list[0].payload.(*bbsv1.ActualLRPCrashedEvent)
+		m := list[0].payload().(*bbsv1.ActualLRPCrashedEvent)
 		if m.GetSince() != tc.since || m.GetCrashCount() != 3 || m.GetCrashReason() != "r" || m.GetActualLrpInstanceKey().GetInstanceGuid() != "i" ||
 			list[0].to != instances|slots || !slices.Equal(list[0].cells, []lrp.CellID{"a"}) {
 			t.Errorf("%s: the crash is %v of %v to %v, want since %d", tc.what, m, list[0].cells, list[0].to, tc.since)

@@ -88,7 +88,6 @@ const (
 	CannotBeRemoved        = 19
 	RunningOnDifferentCell = 24
 	Deserialize            = 27
-	Timeout                = 31
 )
 
 // contentType is what every message is sent as.

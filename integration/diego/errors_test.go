@@ -9,6 +9,8 @@ import (
 
 	"muster/bbs"
 	"muster/integration/diego"
+	"muster/internal/daemon"
+	"muster/internal/pgtest"
 )
 
 // Each error that a call can end with has its type and its text, inside a response with status 200.
@@ -110,5 +112,27 @@ func TestContainersOfEvacuationsThatFail(t *testing.T) {
 	res, err := c1.Do(t.Context(), "/v1/actual_lrps/evacuate_running.r1", start("absent", 0, instance("i", "c1")))
 	if res.NumberAt(2) != 0 {
 		t.Errorf("of a process that nobody wants the container is kept (%v)", err)
+	}
+}
+
+// A database that takes too long, and one that is away, are errors inside of responses, too: 503 is for one
+// that was never there.
+func TestDatabasesThatDoNotAnswer(t *testing.T) {
+	t.Parallel()
+	cluster := pgtest.Cluster(t)
+	url := pgtest.DatabaseOn(t, cluster, nil)
+	i := install(t, func(c *bbs.Config) { c.DatabaseURL = daemon.Secret(url) })
+	db, err := pgx.Connect(t.Context(), url)
+	must(t, err)
+	_, err = db.Exec(t.Context(), "begin; lock table desired_lrps in access exclusive mode")
+	must(t, err)
+	var e *diego.Error
+	if _, err := i.cc.Do(t.Context(), "/v1/desired_lrps/get_by_process_guid.r2", guid("p")); !errors.As(err, &e) || e.Type != diego.UnknownError || e.Message == "" {
+		t.Errorf("a call that takes too long: %v, want type %d", err, diego.UnknownError)
+	}
+	must(t, db.Close(t.Context()))
+	must(t, cluster.Stop(t.Context()))
+	if _, err := i.cc.Do(t.Context(), "/v1/desired_lrp/remove", guid("p")); !errors.As(err, &e) || e.Type != diego.UnknownError || e.Message == "" {
+		t.Errorf("without a database: %v, want type %d", err, diego.UnknownError)
 	}
 }

@@ -34,14 +34,6 @@ var errUnread = &lrp.Invalid{Fields: []lrp.FieldError{{Field: unreadable}}}
 // unreadable is the field that stands for a whole request.
 const unreadable = "request"
 
-// ofCode says which type the errors have that are none of the domain. All others are UnknownError.
-var ofCode = map[codes.Code]bbsv1.Error_Type{
-	codes.DeadlineExceeded: bbsv1.Error_Timeout,
-	codes.DataLoss:         bbsv1.Error_Deserialize,
-	codes.Aborted:          bbsv1.Error_Deadlock,
-	codes.InvalidArgument:  bbsv1.Error_InvalidRequest,
-}
-
 // failure makes of the error of a call what the response says of it. Reasons have Diego's names, which are
 // those of the types.
 func failure(err error) *bbsv1.Error {
@@ -60,11 +52,10 @@ func failure(err error) *bbsv1.Error {
 		return &bbsv1.Error{Type: bbsv1.Error_InvalidRequest, Message: invalid.Error()}
 	}
 	st := status.Convert(err)
-	m := &bbsv1.Error{Type: ofCode[st.Code()], Message: st.Message()}
-	if m.Type == bbsv1.Error_Deserialize {
-		m.Message = "could not deserialize record" // which one is in the log
+	if st.Code() == codes.DataLoss { // which record it is, is in the log
+		return &bbsv1.Error{Type: bbsv1.Error_Deserialize, Message: "could not deserialize record"}
 	}
-	return m
+	return &bbsv1.Error{Type: bbsv1.Error_UnknownError, Message: st.Message()}
 }
 
 // named returns the type of an error by its name.

@@ -48,10 +48,8 @@ func TestErrorsOfResponses(t *testing.T) {
 		{wire(errUnread), 4, "the request received is invalid"},
 		{errUnread, 4, "the request received is invalid"},
 		{&lrp.Refusal{Why: lrp.NotFound}, 13, "the requested resource could not be found"}, // of the door itself
-		{status.Error(codes.DeadlineExceeded, "late"), 31, "late"},
+		{status.Error(codes.DeadlineExceeded, "late"), 0, "late"},
 		{status.Error(codes.DataLoss, "row 7"), 27, "could not deserialize record"},
-		{status.Error(codes.Aborted, "again"), 28, "again"},
-		{status.Error(codes.InvalidArgument, "no"), 4, "no"},
 		{status.Error(codes.PermissionDenied, "no"), 0, "no"},
 		{status.Error(codes.Unauthenticated, "who"), 0, "who"},
 		{status.Error(codes.ResourceExhausted, "large"), 0, "large"},

@@ -45,7 +45,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 7, "how many rounds, 1 to 100; medians are reported")
 	flag.IntVar(&o.size, "size", 120, "processes in a round for each caller at 32 callers, a third of it at 256, 1 to 10000")
 	flag.IntVar(&o.connections, "connections", 8, "connections of the gRPC callers, 1 to 256; each is that of another cell")
-	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last round over HTTP to `file`.bbs and .callers")
+	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last starts over HTTP to `file`.bbs and .callers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -173,19 +173,18 @@ func (b *bench) round(ctx context.Context, callers, size int) (s sample, err err
 	grpc := func(ctx context.Context, s lrp.Slot, cell int) error {
 		return b.cells[cell].Apply(ctx, rig.Start(s, rig.Cell(cell)))
 	}
-	if s.grpc, s.grpcCPU, err = b.starts(ctx, callers, n, grpc); err != nil {
+	unprofiled := func() func() error { return func() error { return nil } }
+	if s.grpc, s.grpcCPU, err = b.starts(ctx, callers, n, grpc, unprofiled); err != nil {
 		return s, fmt.Errorf("start over gRPC: %w", err)
 	}
-	profiled := b.profile()
-	s.starts, s.cpu, err = b.starts(ctx, callers, n, b.door.start)
-	if err = errors.Join(err, profiled()); err != nil {
+	if s.starts, s.cpu, err = b.starts(ctx, callers, n, b.door.start, b.profile); err != nil {
 		return s, fmt.Errorf("start over HTTP: %w", err)
 	}
 	return s, nil
 }
 
 // starts desires and claims n processes, and measures their starts.
-func (b *bench) starts(ctx context.Context, callers, n int, start start) (perSecond float64, cpu [2]float64, err error) {
+func (b *bench) starts(ctx context.Context, callers, n int, start start, profile func() (end func() error)) (perSecond float64, cpu [2]float64, err error) {
 	processes := make([]lrp.ProcessGUID, n)
 	for i := range processes {
 		processes[i] = rig.Process("d00", b.made+i)
@@ -200,11 +199,12 @@ func (b *bench) starts(ctx context.Context, callers, n int, start start) (perSec
 	}); err != nil {
 		return 0, cpu, fmt.Errorf("claim: %w", err)
 	}
-	bbs, own := b.replica.CPU(), rig.OwnCPU()
+	profiled, bbs, own := profile(), b.replica.CPU(), rig.OwnCPU()
 	measured, err := rig.Work(ctx, callers, n, func(ctx context.Context, _, i int) error {
 		return start(ctx, lrp.Slot{Process: processes[i]}, i%len(b.cells))
 	})
-	return measured.PerSecond, [2]float64{micros(b.replica.CPU()-bbs, n), micros(rig.OwnCPU()-own, n)}, err
+	cpu = [2]float64{micros(b.replica.CPU()-bbs, n), micros(rig.OwnCPU()-own, n)}
+	return measured.PerSecond, cpu, errors.Join(err, profiled())
 }
 
 func micros(d time.Duration, n int) float64 { return float64(d.Microseconds()) / float64(n) }

@@ -73,6 +73,10 @@ bench/bbs: deps build ## desires, claims and starts a second, beside a row per t
 bench/watch: deps build ## what 1,000 watchers cost that reconnect to two replicas, and whether they miss anything; one JSON object
 	@go run ./integration/bench/watch
 
+.PHONY: bench/door
+bench/door: deps build ## starts a second through Diego's routes, beside gRPC in the same run; one JSON object for 32 and for 256 callers
+	@go run ./integration/bench/door
+
 .PHONY: bench/grow
 bench/grow: deps build ## bench/bbs and bench/converge at 10k to 1M instances (20 minutes, goes on if interrupted); writes docs/benchmarks.md
 	@go run ./integration/bench/grow

@@ -22,6 +22,8 @@ type Config struct {
 	TLS           identity.Files `json:"tls"`
 	ListenAddress string         `json:"listen_address" help:"host:port for gRPC"`
 
+	Diego Diego `json:"diego"`
+
 	DatabaseURL daemon.Secret `json:"database_url" help:"PostgreSQL, as postgres://USER:PASSWORD@HOST:PORT/NAME or postgres:///NAME?host=DIRECTORY"`
 	// Writers and the listener need a few of their own; beyond that it is concurrent lists.
 	DatabaseConnections int `json:"database_connections" help:"connections to the database, 4 to 1000; up: more lists at once, more memory in PostgreSQL; down: lists wait for each other"`
@@ -51,6 +53,43 @@ type Config struct {
 	// Ready, unless nil, is told the address once calls are answered there. For programs that embed
 	// the daemon.
 	Ready func(net.Addr) `json:"-"`
+	// DiegoReady, unless nil, is told before Ready at which address Diego's clients are answered, if they are.
+	DiegoReady func(net.Addr) `json:"-"`
+}
+
+// Diego is the door for programs that speak to a Diego BBS. docs/migrating-from-diego.md tells how to let
+// them in.
+type Diego struct {
+	ListenAddress string `json:"listen_address" help:"host:port for Diego's clients, 127.0.0.1:8889 for example: HTTP/1.1 with mutual TLS; empty: they are not served"`
+	// What they know about the server is the host that they dial, and the CA of their installation.
+	Cert string `json:"cert_file" help:"PEM file with the certificate that they are shown, which names the host that they dial; read again when it changes; empty: tls.cert_file"`
+	Key  string `json:"key_file" help:"PEM file with its private key; empty: tls.key_file"`
+	// Certificates with a URI SAN of ours need neither of these.
+	ClientCA string `json:"client_ca_file" help:"PEM file with the certificates of the CAs of clients that have no certificate of ours; empty: there are none"`
+	// ClientRoles can only be given in the file: a flag has no room for it.
+	ClientRoles map[string]identity.Role `json:"client_roles" help:"common name or DNS name of the certificate of such a client, to its role: client, operator, auctioneer or route-emitter"`
+}
+
+// gate says who is let in; own are the files of the replica.
+func (d Diego) gate(own identity.Files) (*identity.Gate, error) {
+	if d.Cert != "" {
+		own.Cert, own.Key = d.Cert, d.Key
+	}
+	return identity.NewGate(own, d.guests())
+}
+
+func (d Diego) guests() identity.Guests { return identity.Guests{CA: d.ClientCA, Roles: d.ClientRoles} }
+
+// problems returns what is wrong.
+func (d Diego) problems() []error {
+	errs := d.guests().Problems("diego.")
+	if _, _, err := net.SplitHostPort(d.ListenAddress); err != nil && d.ListenAddress != "" {
+		errs = append(errs, fmt.Errorf("diego.listen_address %q: want host:port, or nothing", d.ListenAddress))
+	}
+	if (d.Cert == "") != (d.Key == "") {
+		errs = append(errs, fmt.Errorf("diego.cert_file %q and diego.key_file %q: want both or neither", d.Cert, d.Key))
+	}
+	return errs
 }
 
 // Encryption says which keys encrypt what is sensitive in the database: routes, recipes, addresses,
@@ -110,6 +149,7 @@ func (c *Config) taskPolicy() task.Policy {
 func (c *Config) Validate() error {
 	errs := append(c.Problems(), c.TLS.Problems("tls.")...)
 	errs = append(errs, c.LeaseProblems()...)
+	errs = append(errs, c.Diego.problems()...)
 	if _, _, err := net.SplitHostPort(c.ListenAddress); err != nil {
 		errs = append(errs, fmt.Errorf("listen_address %q: want host:port", c.ListenAddress))
 	}

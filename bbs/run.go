@@ -40,6 +40,7 @@ type replica struct {
 	heard   atomic.Pointer[time.Time] // since when heartbeats can be stored; nil: they cannot
 	state   atomic.Pointer[error]     // why it is not healthy; nil: it is
 	addr    net.Addr                  // where calls are answered
+	door    *diegoDoor                // nil: Diego's clients are not served
 }
 
 // Run runs a replica until ctx ends. It listens at once and answers UNAVAILABLE until the database
@@ -77,12 +78,18 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 		return fmt.Errorf("listen on listen_address: %w", err)
 	}
 	r.addr = l.Addr()
+	if r.door, err = r.openDoor(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	// Stopped in reverse order: first no more calls, last the writer.
 	var group daemon.Group
 	group.Add("store", st.Run)
 	group.Add("records", func(ctx context.Context) error { return r.serve(ctx, st) })
 	group.Add("debug", daemon.Debug(cfg.DebugAddress, r.metrics.registry, r.healthy))
 	group.Add("grpc", func(ctx context.Context) error { return daemon.ServeGRPC(ctx, l, g) })
+	if r.door != nil {
+		group.Add("diego", r.door.serve)
+	}
 	if err := cfg.Register(&group, log, "bbs", l.Addr().String()); err != nil {
 		return err
 	}
@@ -98,6 +105,9 @@ func (r *replica) serve(ctx context.Context, st *store.Store) error {
 	r.server.Open(st, r.hub)
 	r.unhealthy(nil)
 	r.log.Info("answering calls", "address", r.addr.String(), "revision", r.hub.Newest())
+	if r.door != nil && r.cfg.DiegoReady != nil {
+		r.cfg.DiegoReady(r.door.listener.Addr())
+	}
 	if r.cfg.Ready != nil {
 		r.cfg.Ready(r.addr)
 	}
@@ -105,6 +115,9 @@ func (r *replica) serve(ctx context.Context, st *store.Store) error {
 	var group daemon.Group
 	group.Add("keys", keys.Run)
 	group.Add("hub", r.hub.Run)
+	if r.door != nil {
+		group.Add("diego streams", r.door.Run)
+	}
 	group.Add("presence", func(ctx context.Context) error { return r.presence(ctx, st) })
 	group.Add("rotation", func(ctx context.Context) error { return r.rotate(ctx, st) })
 	group.Add("pruner", func(ctx context.Context) error { return r.prune(ctx, st) })

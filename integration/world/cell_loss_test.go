@@ -169,7 +169,15 @@ func (s *stack) testTrace(t *testing.T) {
 			t.Errorf("the event of %+v has the request id %q", ev.Actual.After, ev.TraceID)
 		}
 	}
-	for _, part := range []string{"bbs", "auctioneer", string(cell)} {
+	s.logsTell(t, id, "bbs", "auctioneer", string(cell))
+	s.must(t, "rm", "traced")
+	s.containersAre(t, 3)
+}
+
+// logsTell waits until the logs of parts tell of a request.
+func (s *stack) logsTell(t *testing.T, id string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
 		name := filepath.Join(s.dir, "log", part+".log")
 		eventually(t, name+" tells of the request", func(context.Context) error {
 			text, err := os.ReadFile(name)
@@ -179,6 +187,4 @@ func (s *stack) testTrace(t *testing.T) {
 			return err
 		})
 	}
-	s.must(t, "rm", "traced")
-	s.containersAre(t, 3)
 }

@@ -56,6 +56,7 @@ func TestMainJob(t *testing.T) {
 	step("an image of a registry runs", s.testRegistry)
 	step("bad input is named and leaves nothing", func(t *testing.T) { s.testBadInput(t, archive) })
 	step("work that does not fit says so, and starts when it fits", func(t *testing.T) { s.testNoRoom(t, archive) })
+	step("a client of Diego runs an application", s.testDiego)
 	step("removal reaches containers and router", s.testRemove)
 }
 

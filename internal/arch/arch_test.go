@@ -64,6 +64,8 @@ var bans = []struct{ from, to, except, why string }{
 	{"muster/gorouter", "muster/bbs", "", "the router learns routes from NATS only"},
 	{"muster/gorouter", "muster/proto", "", "the router learns routes from NATS only"},
 	{"muster/bbs/bbsclient", "muster/bbs/internal/store", "", "a client has no database"},
+	{"muster/integration/diego", "muster/bbs", "", "what checks the routes of Diego shares no code with them"},
+	{"muster/integration/diego", "muster/proto", "", "what checks the routes of Diego shares no code with them"},
 }
 
 type pkg struct {

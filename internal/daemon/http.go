@@ -46,9 +46,16 @@ func Debug(address string, metrics prometheus.Gatherer, healthy func() error) fu
 	}
 }
 
+// ReadHeaderTimeout is how long the head of a request may take to arrive.
+const ReadHeaderTimeout = 5 * time.Second
+
 // ServeHTTP serves on a listener until ctx ends, and then lets requests in hand finish for a moment.
 func ServeHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	return RunHTTP(ctx, l, &http.Server{Handler: h, ReadHeaderTimeout: ReadHeaderTimeout})
+}
+
+// RunHTTP is ServeHTTP with a server that is made already.
+func RunHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	select {

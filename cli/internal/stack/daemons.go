@@ -45,7 +45,7 @@ func partPorts() map[string][]string {
 	m := map[string][]string{
 		consulPart:      {"consul", "consul-rpc", "consul-serf"},
 		"nats":          {"nats"},
-		"bbs":           {"bbs", "bbs-debug"},
+		"bbs":           {"bbs", "bbs-debug", portDiego},
 		"auctioneer":    {"auctioneer-debug"},
 		"route-emitter": {"emitter-debug"},
 		"gorouter":      {portHTTP, "router-status", "router-debug"},
@@ -196,6 +196,7 @@ func (u *upper) configuration(part string) (program string, config any, err erro
 		c := bbs.Defaults()
 		c.Config = leases
 		c.TLS, c.ListenAddress, c.DebugAddress = u.tls(identity.BBS), u.address("bbs"), u.address("bbs-debug")
+		c.Diego.ListenAddress = u.address(portDiego)
 		return "bbs", c, nil
 	case "route-emitter":
 		c := emitter.Defaults()

@@ -34,6 +34,7 @@ const (
 const (
 	portHTTP       = "http"
 	portContainers = "containers"
+	portDiego      = "bbs-diego"
 )
 
 // port is a port of the stack.
@@ -63,7 +64,8 @@ func portTable() []port {
 	ports = append(ports,
 		port{"consul", 8500, "Consul's API, with --lease consul"},
 		port{"consul-rpc", 8300, "Consul's own"},
-		port{"consul-serf", 8301, "Consul's own"})
+		port{"consul-serf", 8301, "Consul's own"},
+		port{portDiego, 8889, "the BBS's API for Diego's clients"})
 	return append(ports, port{portContainers, 61000,
 		fmt.Sprintf("the first of %d for containers, %d for each cell", Cells*hostPortsPerCell, hostPortsPerCell)})
 }

@@ -7,6 +7,7 @@ package rig
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -103,6 +104,7 @@ func (r *Rig) URL() string { return r.cluster.URL(database) }
 type Replica struct {
 	Address string // host:port, gRPC with mutual TLS
 	Debug   string // host:port, plain HTTP: metrics and profiles
+	Diego   string // host:port, HTTP with mutual TLS: routes of Diego's clients
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when the process is gone
 	log     string
@@ -118,15 +120,16 @@ func (r *Rig) Configured(ctx context.Context, settings map[string]any) (*Replica
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
 	n := len(r.bbs)
-	b := &Replica{Address: ports[0], Debug: ports[1], log: filepath.Join(r.dir, fmt.Sprintf("bbs%d.log", n)),
+	b := &Replica{Address: ports[0], Debug: ports[1], Diego: ports[2], log: filepath.Join(r.dir, fmt.Sprintf("bbs%d.log", n)),
 		config: filepath.Join(r.dir, fmt.Sprintf("bbs%d.yml", n))}
 	all := map[string]any{
 		"log_level": "info", "listen_address": b.Address, "debug_address": b.Debug, "database_url": r.URL(),
+		"diego":      map[string]string{"listen_address": b.Diego},
 		"encryption": map[string]any{"active_key_label": "bench", "keys": map[string]string{"bench": r.passphrase}},
 		"tls":        map[string]string{"ca_file": files.CA, "cert_file": files.Cert, "key_file": files.Key},
 	}
@@ -292,6 +295,15 @@ func (r *Rig) Dial(b *Replica, id identity.ID) (*grpc.ClientConn, error) {
 	}
 	r.conns = append(r.conns, conn)
 	return conn, nil
+}
+
+// DiegoTLS returns the TLS configuration of an identity's client of a replica's Diego address.
+func (r *Rig) DiegoTLS(id identity.ID) (*tls.Config, error) {
+	files, err := r.ca.Issue(id)
+	if err != nil {
+		return nil, err
+	}
+	return files.ClientByName()
 }
 
 // Dialer returns a function that makes connections of an identity to a replica, for whoever closes them. It

@@ -190,9 +190,9 @@ func (c *eventRows) args() []any {
 }
 
 // payload is what the column of that name keeps of an entry of a transaction: the message without
-// what has columns of its own.
+// what has columns of its own, and without what it says twice.
 func (s *Store) payload(r *Record, batch int64, trace string) []byte {
-	return s.sealBytes(r.plain, payloadColumn.row(eventKey(batch, trace, r)))
+	return s.sealBytes(wire.Fold(r.plain), payloadColumn.row(eventKey(batch, trace, r)))
 }
 
 // Events returns up to limit entries of the log after a revision, in order, and where the log ends.
@@ -218,6 +218,7 @@ func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []
 		}
 		var err error
 		if r.plain, err = s.openPayload(payload, eventKey(*batch, *trace, &r)); err == nil {
+			r.plain = wire.Unfold(r.plain)
 			err = r.look()
 		}
 		if err != nil {

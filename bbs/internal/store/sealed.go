@@ -25,7 +25,7 @@ import (
 //	actual_lrps.net_info         ActualLRPNetInfo
 //	actual_lrps.reported         ActualLRP, with internal routes and metric tags only
 //	tasks.definition             TaskDefinition
-//	events.payload               Event, without what has columns of its own
+//	events.payload               Event, without what has columns of its own, folded
 //
 // Version 1 of the schema kept JSON there, or the same message, unencrypted: plainFormat and what it
 // kept. That is read, and never written.

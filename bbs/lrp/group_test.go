@@ -401,3 +401,31 @@ func checkCount(t *rapid.T, before Group, out Outcome, ev Event) {
 		}
 	}
 }
+
+// What is to go, does not run, or is beyond what is wanted, is none of the instances that a process wants.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	var none *Actual
+	if none.Serves(1) {
+		t.Error("no record serves")
+	}
+	for _, tt := range []struct {
+		name     string
+		state    State
+		retiring bool
+		index    int32
+		want     bool
+	}{
+		{"the last one that is wanted", Running, false, 1, true},
+		{"one beyond that", Running, false, 2, false},
+		{"one that is to stop", Running, true, 0, false},
+		{"one that starts", Claimed, false, 0, false},
+		{"one that nobody has", Unclaimed, false, 0, false},
+		{"one that crashed", Crashed, false, 0, false},
+	} {
+		a := Actual{Key: Key{Slot: Slot{Index: tt.index}}, State: tt.state, Retiring: tt.retiring}
+		if got := a.Serves(2); got != tt.want {
+			t.Errorf("of two, %s serves: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

@@ -243,19 +243,15 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	tasks, _, err := c.store.TasksForConvergence(ctx)
-	if err != nil {
-		return 0, err
-	}
 	c.doubt(ctx, &found.Cells)
-	now := time.Now()
+	now := found.At // and not later: what became due since then is not among what was found
 	for _, a := range found.Crashed {
 		c.restart.add(a, now)
 	}
 	steps := converge.Plan(found.Snapshot, now)
-	taskWorld := task.Snapshot{Tasks: tasks, Cells: found.Cells, Grace: c.options.Grace, Policy: c.options.Tasks}
+	taskWorld := task.Snapshot{Tasks: found.Tasks, Cells: found.Cells, Grace: c.options.Grace, Policy: c.options.Tasks}
 	taskSteps := task.Plan(taskWorld, now)
-	c.metrics.counted(found, tasks, steps, taskSteps)
+	c.metrics.counted(found, steps, taskSteps)
 	if err := c.take(ctx, steps); err != nil {
 		return len(steps), err
 	}
@@ -270,6 +266,7 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 		c.seen.fresh[d] = true
 	}
 	c.seen.dueAt(converge.Next(found.Snapshot, now))
+	taskWorld.Tasks = append(taskWorld.Tasks, found.Waiting...)
 	c.seen.dueAt(task.Next(taskWorld, now))
 	// The second witness changes its mind without any entry in the log.
 	c.seen.dueAt(now.Add(c.options.Interval), anyDoubted(found.Cells))

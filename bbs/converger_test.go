@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/event"
@@ -268,6 +269,47 @@ func TestLostTasks(t *testing.T) {
 	c.options.Witness = func(context.Context) (map[lrp.CellID]bool, bool) { return map[lrp.CellID]bool{"alive": true}, true }
 	if got := state(); got != task.Completed {
 		t.Errorf("after the grace time: state %v", got)
+	}
+}
+
+// A task that a new cell starts while everything is being read is not met without its cell: what is known of
+// tasks and of cells is of one moment (bbs reference §9.5).
+func TestTaskOnANewCell(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	must(t, r.store.Heartbeat(ctx, cells.Presence{Cell: "other"}, time.Minute, store.Call{}))
+	must(t, r.store.DesireTask(ctx, echoTask("t"), store.Call{}))
+	c := r.converger(1)
+	if _, err := c.compare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.completeSince = c.completeSince.Add(-time.Hour) // the cells have been complete for long
+	// The comparison has begun, and waits in the midst of it: it has the connection of the first one, where
+	// all statements are prepared.
+	conn, err := pgx.Connect(ctx, r.store.Pools.Read.Config().ConnString())
+	must(t, err)
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(ctx)
+	must(t, err)
+	_, err = tx.Exec(ctx, "lock table actual_lrps in access exclusive mode")
+	must(t, err)
+	compared := make(chan error, 1)
+	go func() {
+		_, err := c.compare(ctx)
+		compared <- err
+	}()
+	for waits := false; !waits; {
+		err := tx.QueryRow(ctx, "select exists (select from pg_locks where relation = 'actual_lrps'::regclass and not granted)").Scan(&waits)
+		must(t, err)
+	}
+	must(t, r.store.Heartbeat(ctx, cells.Presence{Cell: "new"}, time.Minute, store.Call{}))
+	_, err = r.store.ApplyTask(ctx, task.Event{Name: task.Start, GUID: "t", Cell: "new"}, store.Call{})
+	must(t, err)
+	must(t, tx.Commit(ctx))
+	must(t, <-compared)
+	if got, err := r.store.Task(ctx, "t"); err != nil || got.State != task.Running {
+		t.Errorf("the task that runs on a new cell has become %+v (%v)", got, err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (m *convergence) calledBack(o callback.Outcome, took time.Duration) {
 }
 
 // counted shows what a full comparison found.
-func (m *convergence) counted(found store.Comparison, tasks []task.Task, steps []converge.Step, taskSteps []task.Step) {
+func (m *convergence) counted(found store.Comparison, steps []converge.Step, taskSteps []task.Step) {
 	for presence, gauge := range map[lrp.Presence]*prometheus.GaugeVec{lrp.Ordinary: m.lrps, lrp.Suspect: m.suspects, lrp.Evacuating: m.evacuating} {
 		for _, state := range []lrp.State{lrp.Unclaimed, lrp.Claimed, lrp.Running, lrp.Crashed} {
 			if presence == lrp.Ordinary || state == lrp.Claimed || state == lrp.Running {
@@ -125,14 +125,10 @@ func (m *convergence) counted(found store.Comparison, tasks []task.Task, steps [
 	for _, d := range found.Fresh {
 		m.domains.WithLabelValues(string(d)).Set(1)
 	}
-	m.countedTasks(tasks, taskSteps)
+	m.countedTasks(found.Counts.Tasks, taskSteps)
 }
 
-func (m *convergence) countedTasks(tasks []task.Task, steps []task.Step) {
-	byState := map[task.State]int{}
-	for _, t := range tasks {
-		byState[t.State]++
-	}
+func (m *convergence) countedTasks(byState map[task.State]int64, steps []task.Step) {
 	for state, name := range map[task.State]string{
 		task.Pending: "pending", task.Running: "running", task.Completed: "completed", task.Resolving: "resolving",
 	} {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -66,6 +67,9 @@ type converger struct {
 	early     chan struct{} // capacity 1: compare everything soon
 	lines     lineBudget
 	seen      seen
+	// left is set when something that was due was not done: the next tick compares everything, though
+	// nothing in the log tells of it.
+	left atomic.Bool
 	// Which cells were listed when they were last looked at, and since when none vanished from there.
 	listed        map[lrp.CellID]cells.Sight
 	completeSince time.Time
@@ -95,12 +99,21 @@ type seen struct {
 }
 
 func newConverger(log *slog.Logger, st *store.Store, h *hub.Hub, m *metrics, o ConvergeOptions, f store.Fence) *converger {
-	return &converger{
+	c := &converger{
 		log: log, store: st, hub: h, metrics: m, options: o, call: store.Call{TraceID: convergeTrace, Fence: f},
 		restart: newRestarts(), changed: newChangedCells(), early: make(chan struct{}, 1),
-		callbacks: callback.New(callback.Options{
-			Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: m.calledBack,
-		}),
+	}
+	c.callbacks = callback.New(callback.Options{
+		Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: c.calledBack,
+	})
+	return c
+}
+
+// calledBack notes how a callback ended. One that was put off left no trace in the log, perhaps.
+func (c *converger) calledBack(o callback.Outcome, took time.Duration) {
+	c.metrics.calledBack(o, took)
+	if o == callback.Later {
+		c.left.Store(true)
 	}
 }
 
@@ -140,8 +153,8 @@ func (c *converger) ticks(ctx context.Context) error {
 		case <-domains.C:
 			c.lookAtDomains(ctx)
 		case <-due.C:
-			if err = c.take(ctx, c.restart.take(time.Now())); err != nil {
-				full.Reset(convergeRetry) // which finds those again that could not be taken
+			if err = c.restartDue(ctx, time.Now()); err != nil {
+				full.Reset(convergeRetry)
 			}
 		case <-full.C:
 			var wait time.Duration
@@ -152,6 +165,15 @@ func (c *converger) ticks(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// restartDue restarts what is due. If that fails, the next tick finds it again.
+func (c *converger) restartDue(ctx context.Context, now time.Time) error {
+	err := c.take(ctx, c.restart.take(now))
+	if err != nil {
+		c.left.Store(true)
+	}
+	return err
 }
 
 // tick compares everything, unless nothing can have changed. It returns when the next one is due.
@@ -187,7 +209,7 @@ func (c *converger) tick(ctx context.Context) (time.Duration, error) {
 
 // quiet tells whether a full comparison would find what the last one found: nothing to do.
 func (c *converger) quiet(ctx context.Context, now time.Time) (bool, error) {
-	if c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
+	if c.left.Load() || c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
 		return false, nil
 	}
 	g, err := c.store.Glance(ctx)
@@ -239,6 +261,13 @@ func (c *converger) soon() {
 func (c *converger) compare(ctx context.Context) (int, error) {
 	c.repairing.Lock()
 	c.repairing.Unlock() // what is noted from now on is dealt with at the same time
+	done := false
+	c.left.Store(false) // set again by whoever leaves something from now on
+	defer func() {
+		if !done {
+			c.left.Store(true)
+		}
+	}()
 	found, err := c.store.Compare(ctx, c.options.Grace)
 	if err != nil {
 		return 0, err
@@ -270,6 +299,7 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 	c.seen.dueAt(task.Next(taskWorld, now))
 	// The second witness changes its mind without any entry in the log.
 	c.seen.dueAt(now.Add(c.options.Interval), anyDoubted(found.Cells))
+	done = true
 	return max(len(steps), len(taskSteps)), nil
 }
 

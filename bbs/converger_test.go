@@ -11,6 +11,7 @@ import (
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/event"
+	"muster/bbs/internal/callback"
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/seal"
 	"muster/bbs/internal/store"
@@ -171,6 +172,100 @@ func TestQuietTick(t *testing.T) {
 		if got, ok := metric(t, c.metrics, name); !ok || got != want {
 			t.Errorf("metric %s: %v (%v), want %v", name, got, ok, want)
 		}
+	}
+}
+
+// A restart that could not be taken is no longer due in the queue, and nothing in the log tells of it: the
+// next tick finds it all the same, though the tick before found nothing to do.
+func TestRestartThatFailed(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx, by := t.Context(), lrp.InstanceKey{Instance: "i", Cell: "c"}
+	must(t, r.store.Desire(ctx, app("p", 1), store.Call{}))
+	for range lrp.ImmediateRestarts + 1 {
+		must(t, r.store.Apply(ctx, start("p", 0, by), store.Call{}))
+		must(t, r.store.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: key("p", 0), By: by, Reason: "r"}, store.Call{}))
+	}
+	c := r.converger(1)
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	due, ok := c.restart.next()
+	if !ok {
+		t.Fatalf("nothing is remembered of %v", r.actuals("p"))
+	}
+	r.exec("update actual_lrps set since = since - interval '1 hour'") // time passes
+	r.exec("alter table actual_lrps rename to away")
+	if err := c.restartDue(ctx, due); err == nil {
+		t.Fatal("a restart was taken without a table")
+	}
+	r.exec("alter table away rename to actual_lrps")
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"ordinary UNCLAIMED"}, r.actuals("p")); diff != "" {
+		t.Errorf("after the database was away (-want +got):\n%s", diff)
+	}
+	before := c.seen.at
+	for range 2 { // one for what it changed itself
+		_, err := c.tick(ctx)
+		must(t, err)
+	}
+	at := c.seen.at
+	if _, err := c.tick(ctx); err != nil || c.seen.at != at || at == before {
+		t.Errorf("it does not become quiet again (%v)", err)
+	}
+}
+
+// A callback whose task could not be marked is submitted again by the next tick, though nothing changed.
+func TestCallbackThatFailed(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	one := echoTask("t")
+	one.Definition.CompletionCallbackURL = "http://owner.example/done"
+	must(t, r.store.DesireTask(ctx, one, store.Call{}))
+	_, err := r.store.ApplyTask(ctx, task.Event{Name: task.Cancel, GUID: "t"}, store.Call{})
+	must(t, err)
+	c := r.converger(1)
+	c.options.Tasks.Kick = time.Hour // not by its own time
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	at := c.seen.at
+	r.exec("alter table tasks rename to away")
+	ended := make(chan struct{})
+	note := c.callbacks.Done
+	c.callbacks.Done = func(o callback.Outcome, took time.Duration) { note(o, took); close(ended) }
+	running, stop := context.WithCancel(ctx)
+	over := make(chan error, 1)
+	go func() { over <- c.callbacks.Run(running) }()
+	one.State = task.Completed
+	if !c.callbacks.Submit(one, "") {
+		t.Fatal("the callback is not on its way")
+	}
+	<-ended
+	stop()
+	<-over
+	r.exec("alter table away rename to tasks")
+	if _, err := c.tick(ctx); err != nil || c.seen.at == at {
+		t.Errorf("nobody looked at the task again (%v)", err)
+	}
+}
+
+// A row that cannot be read is kept, and does not keep convergence from coming to an end.
+func TestUnreadableRowIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	must(t, r.store.DesireTask(ctx, echoTask("t"), store.Call{}))
+	r.exec("update tasks set definition = 'spoilt', created_at = now() - interval '1 hour'")
+	c := r.converger(1)
+	if steps, err := c.compare(ctx); err != nil || steps != 1 {
+		t.Errorf("%d steps (%v), want that of the task that was not started, and no failure", steps, err)
+	}
+	if n, ok := metric(t, c.metrics, "bbs_converge_steps_total task expire"); ok {
+		t.Errorf("%v steps are counted that were not taken", n)
 	}
 }
 

@@ -100,7 +100,9 @@ func taskStateName(s task.State) string {
 }
 
 // taskStateOf is the state of a label; Invalid if there is none with that label.
-func taskStateOf(label string) task.State { return task.State(max(0, slices.Index(taskStateNames[:], label))) }
+func taskStateOf(label string) task.State {
+	return task.State(max(0, slices.Index(taskStateNames[:], label)))
+}
 
 // The columns of insert_tasks and update_tasks.
 const (

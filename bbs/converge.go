@@ -36,6 +36,9 @@ const (
 	// fullShare: every so many intervals everything is compared, even if the log says that nothing
 	// changed.
 	fullShare = 20
+	// compareTime bounds the reading of what is compared, which takes some seconds for a million instances: a
+	// network that swallows what is sent must not end convergence for good.
+	compareTime = time.Minute
 	// stepLines is how many steps are logged one by one in stepTime, plans as a whole; of others, only how
 	// many.
 	stepLines = 50
@@ -212,12 +215,18 @@ func (c *converger) quiet(ctx context.Context, now time.Time) (bool, error) {
 	if c.left.Load() || c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
 		return false, nil
 	}
-	g, err := c.store.Glance(ctx)
+	g, err := c.glance(ctx)
 	if err != nil {
 		return false, err
 	}
 	due := !c.seen.due.IsZero() && !now.Before(c.seen.due)
 	return g.Revision == c.seen.revision && !due && !c.newlyFresh(g.Fresh), nil
+}
+
+func (c *converger) glance(ctx context.Context) (store.Glance, error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	return c.store.Glance(ctx)
 }
 
 func (c *converger) newlyFresh(domains []lrp.Domain) bool {
@@ -243,7 +252,7 @@ func (c *converger) lookAtDomains(ctx context.Context) {
 	if c.seen.at.IsZero() || time.Since(c.seen.at) < earlyPause {
 		return
 	}
-	g, err := c.store.Glance(ctx)
+	g, err := c.glance(ctx)
 	if err == nil && c.newlyFresh(g.Fresh) { // what fails here fails in the next tick too, and says so
 		c.soon()
 	}
@@ -268,7 +277,9 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 			c.left.Store(true)
 		}
 	}()
-	found, err := c.store.Compare(ctx, c.options.Grace)
+	reading, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	found, err := c.store.Compare(reading, c.options.Grace)
 	if err != nil {
 		return 0, err
 	}

@@ -153,7 +153,9 @@ func (c *converger) repairSome(ctx context.Context, ids []lrp.CellID) error {
 // repair plans for some cells and takes the steps. It reports true when there may be more to do.
 func (c *converger) repair(ctx context.Context, ids []lrp.CellID) (again bool, err error) {
 	start := time.Now()
-	world, err := c.store.OnCells(ctx, ids)
+	reading, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	world, err := c.store.OnCells(reading, ids)
 	if err != nil {
 		return false, err
 	}

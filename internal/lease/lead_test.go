@@ -313,3 +313,18 @@ func TestConfig(t *testing.T) {
 		t.Errorf("no word about consul.address in: %v", got)
 	}
 }
+
+// Whoever is asked for the floor and does not answer keeps nobody waiting for ever.
+func TestFloorThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := lease.Claim{Name: "l", Floor: func(ctx context.Context) (uint64, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}}
+		begin := time.Now()
+		if _, err := c.FloorOf(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
+}

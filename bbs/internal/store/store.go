@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster/bbs/internal/seal"
@@ -88,6 +89,7 @@ type Store struct {
 	fences fences
 
 	unreadables unreadables
+	silentAt    atomic.Pointer[time.Time] // when connections were thrown away because nothing came back
 
 	closed chan struct{} // closed when Run has ended
 }

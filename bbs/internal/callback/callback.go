@@ -37,6 +37,10 @@ const (
 	idlePerHost = 64
 )
 
+// TellingTime is how long all tries of a delivery together take at most, when a task counts as stuck after kick:
+// what is left is for the database.
+func TellingTime(kick time.Duration) time.Duration { return kick * 5 / 6 }
+
 // Store is what deliveries do to tasks; *store.Store does it.
 type Store interface {
 	// ApplyTask runs the rules for one event.
@@ -64,8 +68,7 @@ type Options struct {
 	Fence store.Fence
 	// TLS is our identity, and whom we trust: identity.Files.ClientByName. Nil: the system's.
 	TLS *tls.Config
-	// Kick is after how long convergence takes a RESOLVING task for stuck: all tries together take at
-	// most five sixths of it. 0: that of task.DefaultPolicy.
+	// Kick is after how long convergence takes a RESOLVING task for stuck; see TellingTime. 0: that of task.DefaultPolicy.
 	Kick time.Duration
 	// Timeout bounds one request, answer included; 0: DefaultTimeout.
 	Timeout time.Duration
@@ -187,7 +190,7 @@ func (p *Pool) work(ctx context.Context, d delivery) {
 // deliver marks the task, tells of it, and deletes it.
 func (p *Pool) deliver(ctx context.Context, d delivery) Outcome {
 	// From here to the kick, the task is ours.
-	telling, cancel := context.WithTimeout(ctx, p.Kick*5/6)
+	telling, cancel := context.WithTimeout(ctx, TellingTime(p.Kick))
 	defer cancel()
 	log, call := p.Log.With("task_guid", d.guid, "trace_id", d.trace), store.Call{TraceID: d.trace, Fence: p.Fence}
 	if _, err := p.Store.ApplyTask(ctx, task.Event{Name: task.Resolve, GUID: d.guid}, call); err != nil {

@@ -108,6 +108,10 @@ func newConverger(log *slog.Logger, st *store.Store, h *hub.Hub, m *metrics, o C
 	}
 	c.callbacks = callback.New(callback.Options{
 		Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: c.calledBack,
+		Dropped: func() {
+			m.callbacksDropped.Inc()
+			c.left.Store(true)
+		},
 	})
 	return c
 }
@@ -123,7 +127,11 @@ func (c *converger) calledBack(o callback.Outcome, took time.Duration) {
 // run repairs until ctx ends, or until somebody else is found to have the lease.
 func (c *converger) run(ctx context.Context) error {
 	c.metrics.leading.Set(1)
-	defer c.metrics.leading.Set(0)
+	c.metrics.callbacks.Store(c.callbacks)
+	defer func() {
+		c.metrics.callbacks.Store(nil)
+		c.metrics.reset()
+	}()
 	// Before anything is read: what happens from here on is seen.
 	revision := c.hub.Newest()
 	g, ctx := errgroup.WithContext(ctx)

@@ -47,6 +47,7 @@ func (m encryptionMetrics) resealed(table string, rows int) {
 func (r *replica) rotate(ctx context.Context, st *store.Store) error {
 	told := rotationLog{log: r.log}
 	for {
+		start := time.Now()
 		report, err := st.Rotate(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -55,6 +56,9 @@ func (r *replica) rotate(ctx context.Context, st *store.Store) error {
 			r.log.Warn("replace encryption keys", "error", err)
 		default:
 			r.metrics.keysInUse.Set(float64(1 + len(report.InUse)))
+			if report.Resealed > 0 {
+				r.metrics.resealSeconds.Set(time.Since(start).Seconds())
+			}
 			told.tell(report)
 		}
 		if !pause(ctx, rotateEvery) {

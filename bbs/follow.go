@@ -68,7 +68,9 @@ func (c *converger) see(records []*store.Record, lost map[lrp.CellID]bool) {
 			c.seeCell(r.Event().Cell, lost)
 			continue
 		case store.OfTask:
-			if ev := r.Event(); ev.Task.After != nil {
+			ev := r.Event()
+			c.metrics.changed(ev.Task)
+			if ev.Task.After != nil {
 				c.callbacks.Submit(*ev.Task.After, ev.TraceID)
 			}
 			continue

@@ -62,10 +62,12 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	r.hub = hub.New(log, time.Duration(cfg.Bookmark))
 	r.metrics = newMetrics(r.hub)
 	r.server = server.New(server.Options{Log: log, Called: r.metrics.called})
-	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed, TaskPolicy: cfg.taskPolicy()})
+	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed, Retried: r.metrics.batchRetries.Inc, Failed: r.metrics.batchFailures.Inc, TaskPolicy: cfg.taskPolicy()})
 	if err != nil {
 		return err
 	}
+	r.metrics.watchPools(pools)
+	r.metrics.watchStore(st)
 	g := daemon.NewGRPCServer(tls, r.server.Interceptors()...)
 	bbsv1.RegisterBBSServiceServer(g, r.server)
 	healthv1.RegisterHealthServer(g, r.health)
@@ -134,9 +136,11 @@ func (r *replica) open(ctx context.Context, st *store.Store) (*store.Enrolment, 
 }
 
 func (r *replica) tryOpen(ctx context.Context, st *store.Store) (*store.Enrolment, error) {
+	start := time.Now()
 	if err := store.Migrate(ctx, string(r.cfg.DatabaseURL)); err != nil {
 		return nil, err
 	}
+	r.metrics.migrationSeconds.Set(time.Since(start).Seconds())
 	keys, err := st.Enrol(ctx)
 	if err != nil {
 		return nil, err
@@ -200,7 +204,10 @@ func (r *replica) sweep(ctx context.Context, st *store.Store, heard time.Duratio
 func (r *replica) ping(ctx context.Context, st *store.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
-	_, err := st.Revision(ctx)
+	revision, err := st.Revision(ctx)
+	if err == nil {
+		r.metrics.lagged(revision, r.hub.Newest())
+	}
 	return err
 }
 

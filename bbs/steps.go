@@ -99,6 +99,7 @@ func (o *outcome) note(event string, err error, refused bool, about ...slog.Attr
 			o.c.log.LogAttrs(o.ctx, slog.LevelInfo, "convergence step", append(about, slog.String("event", event))...)
 		}
 	case refused, errors.As(err, &row):
+		o.c.metrics.convergeRefused.WithLabelValues(event).Inc()
 		o.c.log.Debug("convergence step refused", "error", err)
 	default:
 		o.failed++

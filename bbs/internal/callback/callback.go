@@ -75,6 +75,8 @@ type Options struct {
 	// Workers is how many deliveries run at a time: up, one dead receiver delays others less; down, less
 	// memory and fewer connections. 0: DefaultWorkers.
 	Workers int
+	// Dropped is told of every delivery for which there was no room; may be nil. Calls may overlap.
+	Dropped func()
 	// Done is told of every delivery that was begun; may be nil. Calls may overlap.
 	Done func(o Outcome, took time.Duration)
 }
@@ -88,6 +90,7 @@ type Pool struct {
 
 	mu     sync.Mutex
 	active map[task.GUID]bool // waiting or being delivered
+	full   bool               // there was no room for the last one
 }
 
 // delivery is a task to tell of. What is told is read when its turn comes, so that it cannot be that
@@ -107,6 +110,9 @@ func New(o Options) *Pool {
 	}
 	if o.Kick <= 0 {
 		o.Kick = task.DefaultPolicy().Kick
+	}
+	if o.Dropped == nil {
+		o.Dropped = func() {}
 	}
 	if o.Done == nil {
 		o.Done = func(Outcome, time.Duration) {}
@@ -145,11 +151,26 @@ func (p *Pool) Submit(t task.Task, trace string) bool {
 	}
 	select {
 	case p.queue <- delivery{t.GUID, trace}:
-		p.active[t.GUID] = true
+		p.active[t.GUID], p.full = true, false
 		return true
 	default:
-		return false
 	}
+	if !p.full { // one line for all that find no room
+		p.full = true
+		p.Log.Warn("task callbacks put off: too many are waiting", "task_guid", t.GUID, "waiting", len(p.queue))
+	}
+	p.Dropped()
+	return false
+}
+
+// Waiting returns how many deliveries wait for a worker.
+func (p *Pool) Waiting() int { return len(p.queue) }
+
+// Active returns how many deliveries are under way.
+func (p *Pool) Active() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, len(p.active)-len(p.queue))
 }
 
 // Run delivers what is submitted until ctx ends, which is to be no later than the lease. It returns

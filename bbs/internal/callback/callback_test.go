@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -454,7 +455,9 @@ func TestWorkersAreBounded(t *testing.T) {
 // TestQueueIsBounded takes no more than fits, and what it did not take another time.
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
-	p := New(Options{Log: slog.New(slog.DiscardHandler)}) // which does not run
+	var lines strings.Builder
+	dropped := 0
+	p := New(Options{Log: slog.New(slog.NewTextHandler(&lines, nil)), Dropped: func() { dropped++ }}) // which does not run
 	r := &records{tasks: map[task.GUID]*task.Task{}}
 	for i := range QueueLimit {
 		if !p.Submit(r.completed(task.GUID(fmt.Sprint(i)), "http://host/"), "") {
@@ -462,8 +465,13 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	late := r.completed("late", "http://host/")
-	if p.Submit(late, "") {
-		t.Error("more was taken than fits")
+	for range 2 {
+		if p.Submit(late, "") {
+			t.Error("more was taken than fits")
+		}
+	}
+	if n := strings.Count(lines.String(), "level=WARN"); dropped != 2 || n != 1 || p.Waiting() != QueueLimit || p.Active() != 0 {
+		t.Errorf("%d are dropped, %d lines say so, %d wait and %d are under way", dropped, n, p.Waiting(), p.Active())
 	}
 	<-p.queue
 	if !p.Submit(late, "") {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster/bbs/internal/store"
+	"muster/internal/wait"
 )
 
 // rotateEvery is how often it is looked whether values are to be sealed with another key.
@@ -61,7 +62,7 @@ func (r *replica) rotate(ctx context.Context, st *store.Store) error {
 			}
 			told.tell(report)
 		}
-		if !pause(ctx, rotateEvery) {
+		if !wait.For(ctx, rotateEvery) {
 			return ctx.Err()
 		}
 	}

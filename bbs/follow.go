@@ -14,6 +14,7 @@ import (
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
+	"muster/internal/wait"
 )
 
 const (
@@ -45,7 +46,7 @@ func (c *converger) follow(ctx context.Context, revision uint64) error {
 			clear(lost)
 			c.soon()
 		default:
-			pause(ctx, convergeRetry)
+			wait.For(ctx, convergeRetry)
 		}
 	}
 	return ctx.Err()
@@ -144,7 +145,7 @@ func (c *converger) repairSome(ctx context.Context, ids []lrp.CellID) error {
 		return err
 	case err != nil && ctx.Err() == nil:
 		c.log.Warn("repair what is on cells that came or went", "error", err, "cells", len(ids))
-		pause(ctx, convergeRetry)
+		wait.For(ctx, convergeRetry)
 		fallthrough
 	case again:
 		c.changed.add(ids...)

@@ -18,6 +18,7 @@ import (
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
 	"muster/internal/daemon"
+	"muster/internal/wait"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -129,7 +130,7 @@ func (r *replica) open(ctx context.Context, st *store.Store) (*store.Enrolment, 
 		}
 		r.unhealthy(err)
 		r.log.Warn("the database is not ready", "error", err, "pause", openPause)
-		if !pause(ctx, openPause) {
+		if !wait.For(ctx, openPause) {
 			return nil, ctx.Err()
 		}
 	}
@@ -158,7 +159,7 @@ func (r *replica) tryOpen(ctx context.Context, st *store.Store) (*store.Enrolmen
 // silent while, or right after, nobody could be heard.
 func (r *replica) presence(ctx context.Context, st *store.Store) error {
 	r.hears(time.Now())
-	for pause(ctx, time.Duration(r.cfg.SweepInterval)) {
+	for wait.For(ctx, time.Duration(r.cfg.SweepInterval)) {
 		err := r.ping(ctx, st)
 		switch {
 		case ctx.Err() != nil:
@@ -235,7 +236,7 @@ func (r *replica) unhealthy(why error) {
 func (r *replica) healthy() error { return *r.state.Load() }
 
 func (r *replica) prune(ctx context.Context, st *store.Store) error {
-	for pause(ctx, time.Duration(r.cfg.PruneEvery)) {
+	for wait.For(ctx, time.Duration(r.cfg.PruneEvery)) {
 		n, err := st.Prune(ctx, time.Duration(r.cfg.EventAge), r.cfg.EventCount)
 		r.metrics.eventsPruned.Add(float64(n))
 		if err != nil && ctx.Err() == nil {
@@ -243,16 +244,4 @@ func (r *replica) prune(ctx context.Context, st *store.Store) error {
 		}
 	}
 	return ctx.Err()
-}
-
-// pause waits, and reports false when the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

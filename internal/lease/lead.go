@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"muster/internal/wait"
 )
 
 // Pauses and shares of Lead.
@@ -76,7 +78,7 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 		if time.Since(started) > maxPause {
 			pause = firstPause // it went well for a while
 		}
-		wait := Jitter(pause)
+		apart := Jitter(pause)
 		if err == nil {
 			warned = time.Time{}
 		} else {
@@ -84,9 +86,9 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 			if time.Since(warned) > remindTime {
 				level, warned = slog.LevelWarn, time.Now()
 			}
-			log.Log(ctx, level, "no lease; campaigning on", "error", err, "pause", wait)
+			log.Log(ctx, level, "no lease; campaigning on", "error", err, "pause", apart)
 		}
-		if !sleep(ctx, wait) {
+		if !wait.For(ctx, apart) {
 			return ctx.Err()
 		}
 		pause = min(2*pause, maxPause)
@@ -254,15 +256,4 @@ func (t *term) extend(to time.Time) bool {
 // Jitter returns a random duration from d/2 to d, so that those who wait do not all come at once.
 func Jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"muster/bbs/internal/store"
 	"muster/bbs/task"
+	"muster/internal/wait"
 )
 
 // Limits and times of deliveries.
@@ -86,7 +87,7 @@ type Pool struct {
 	Options
 	client *http.Client
 	queue  chan delivery
-	pause  func(ctx context.Context, d time.Duration) // returns early with ctx
+	pause  func(ctx context.Context, d time.Duration) bool // returns early with ctx
 
 	mu     sync.Mutex
 	active map[task.GUID]bool // waiting or being delivered
@@ -118,7 +119,7 @@ func New(o Options) *Pool {
 		o.Done = func(Outcome, time.Duration) {}
 	}
 	return &Pool{
-		Options: o, queue: make(chan delivery, QueueLimit), pause: pause, active: map[task.GUID]bool{},
+		Options: o, queue: make(chan delivery, QueueLimit), pause: wait.For, active: map[task.GUID]bool{},
 		client: &http.Client{
 			Transport: &http.Transport{
 				TLSClientConfig: o.TLS, ForceAttemptHTTP2: true, DisableCompression: true,
@@ -288,14 +289,4 @@ func receiver(text string) (*url.URL, error) {
 		return nil, errors.New("completion_callback_url: want http://HOST or https://HOST, got " + u.Redacted())
 	}
 	return u, nil
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

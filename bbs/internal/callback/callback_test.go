@@ -22,6 +22,7 @@ import (
 	"muster/bbs/internal/store"
 	"muster/bbs/task"
 	"muster/internal/identity"
+	"muster/internal/wait"
 )
 
 // records keeps tasks in memory, by the rules of bbs/task.
@@ -95,7 +96,7 @@ func start(t *testing.T, o Options) *world {
 	o.Store, o.Log, o.Fence = w.records, slog.New(slog.DiscardHandler), store.Fence{Lease: "bbs", Token: 7}
 	o.Done = func(o Outcome, _ time.Duration) { w.ended <- o }
 	w.Pool = New(o)
-	w.pause = func(_ context.Context, d time.Duration) { w.pauses = append(w.pauses, d) }
+	w.pause = func(_ context.Context, d time.Duration) bool { w.pauses = append(w.pauses, d); return true }
 	ctx, cancel := context.WithCancelCause(context.Background())
 	w.stop = cancel
 	go func() { w.stopped <- w.Run(ctx) }()
@@ -524,7 +525,7 @@ func TestEndsBeforeTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, Options{})
 		receiver := &silent{}
-		w.pause, w.client.Transport = pause, receiver
+		w.pause, w.client.Transport = wait.For, receiver
 		begun := time.Now()
 		if got := w.deliver(t, "http://host/"); got != Later {
 			t.Error(got)

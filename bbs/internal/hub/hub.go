@@ -26,6 +26,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"muster/bbs/internal/store"
+	"muster/internal/wait"
 )
 
 // Limits and times of the hub.
@@ -239,7 +240,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-h.poke:
-			if !pause(ctx, max(gapLinger, time.Until(last.Add(readPause)))) {
+			if !wait.For(ctx, max(gapLinger, time.Until(last.Add(readPause)))) {
 				break
 			}
 			h.mu.Lock()
@@ -347,19 +348,7 @@ func (h *Hub) listen(ctx context.Context) {
 			return
 		}
 		h.listening.failed(h.log, err)
-		pause(ctx, listenPause)
-	}
-}
-
-// pause waits, and reports false when the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
+		wait.For(ctx, listenPause)
 	}
 }
 

@@ -3,6 +3,8 @@ package bbs
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +32,10 @@ type records struct {
 	hub   *hub.Hub
 }
 
-func newRecords(t testing.TB) *records {
+func newRecords(t testing.TB) *records { return newRecordsAt(t, nil) }
+
+// newRecordsAt is newRecords with a clock; nil: the wall clock.
+func newRecordsAt(t testing.TB, now func() time.Time) *records {
 	t.Helper()
 	url := pgtest.Database(t, store.Migrate)
 	pools, err := store.OpenPools(context.Background(), url, 8)
@@ -38,7 +43,7 @@ func newRecords(t testing.TB) *records {
 	sealer, err := seal.New("k", map[string]string{"k": "a passphrase"})
 	must(t, err)
 	r := &records{t: t, hub: hub.New(quiet(), 0)}
-	r.store, err = store.New(store.Options{Pools: pools, Log: quiet(), Sealer: sealer, Published: r.hub.Publish})
+	r.store, err = store.New(store.Options{Pools: pools, Log: quiet(), Sealer: sealer, Published: r.hub.Publish, Now: now})
 	must(t, err)
 	must(t, r.hub.Start(t.Context(), r.store))
 	var running daemon.Group
@@ -172,6 +177,68 @@ func TestQuietTick(t *testing.T) {
 		if got, ok := metric(t, c.metrics, name); !ok || got != want {
 			t.Errorf("metric %s: %v (%v), want %v", name, got, ok, want)
 		}
+	}
+}
+
+// What the log tells of as CRASHED restarts when its back-off is over, by the queue, and not before: 30 s after
+// the third crash, 60 s after the fourth; each index for itself (bbs reference §4, §19 "crash back-off").
+func TestRestartsByTheQueue(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Int64
+	clock.Store(time.Now().UnixNano())
+	now := func() time.Time { return time.Unix(0, clock.Load()) }
+	r := newRecordsAt(t, now)
+	ctx := t.Context()
+	must(t, r.store.Desire(ctx, app("p", 2), store.Call{}))
+	crash := func(index int32, times int) {
+		t.Helper()
+		by := lrp.InstanceKey{Instance: lrp.InstanceGUID(fmt.Sprint("i", index)), Cell: "c"}
+		for range times {
+			must(t, r.store.Apply(ctx, start("p", index, by), store.Call{}))
+			must(t, r.store.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: key("p", index), By: by, Reason: "r"}, store.Call{}))
+		}
+	}
+	c := r.converger(1)
+	seen := uint64(0)
+	// wait lets some time pass, and does what the log and the clock ask for.
+	wait := func(d time.Duration) []string {
+		t.Helper()
+		records, _, err := r.store.Events(ctx, seen, 1000)
+		must(t, err)
+		for i := range records {
+			seen = records[i].Revision
+			c.see([]*store.Record{&records[i]}, map[lrp.CellID]bool{})
+		}
+		clock.Add(int64(d))
+		must(t, c.restartDue(ctx, now()))
+		return r.actuals("p")
+	}
+	crash(0, 3)
+	wait(10 * time.Second)
+	crash(1, 3)
+	for i, step := range []struct {
+		wait  time.Duration
+		then  func()
+		first string
+		other string
+	}{
+		{19 * time.Second, nil, "CRASHED", "CRASHED"},
+		{time.Second, func() { crash(0, 1) }, "UNCLAIMED", "CRASHED"},
+		{10 * time.Second, nil, "CRASHED", "UNCLAIMED"},
+		{49 * time.Second, nil, "CRASHED", "UNCLAIMED"},
+		{time.Second, nil, "UNCLAIMED", "UNCLAIMED"},
+	} {
+		if diff := cmp.Diff([]string{"ordinary " + step.first, "ordinary " + step.other}, wait(step.wait)); diff != "" {
+			t.Errorf("step %d, after %v more (-want +got):\n%s", i, step.wait, diff)
+		}
+		if step.then != nil {
+			step.then()
+		}
+	}
+	list, _, err := r.store.Actuals(ctx, store.ActualFilter{Process: "p"}, store.Page{})
+	must(t, err)
+	if list[0].CrashCount != 4 || list[1].CrashCount != 3 {
+		t.Errorf("crashes are %d and %d, want 4 and 3", list[0].CrashCount, list[1].CrashCount)
 	}
 }
 

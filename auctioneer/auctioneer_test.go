@@ -14,9 +14,12 @@ import (
 	"time"
 
 	"muster/auctioneer"
+	"muster/auctioneer/auction"
 	"muster/bbs"
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
+	"muster/cells"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/pgtest"
@@ -279,6 +282,47 @@ func TestPlacementErrors(t *testing.T) {
 	list := w.until("strange", "refused", placementError("found no compatible cell for required rootfs"))
 	if list[0].State != lrp.Unclaimed {
 		t.Errorf("it is %+v", list[0])
+	}
+}
+
+// The text with which an auction refuses is what a task fails with, once it was refused too often (bbs reference
+// §19 "placement error"). The auctioneer does not take tasks yet, so its core refuses here, and its certificate
+// says so.
+func TestPlacementErrorsOfTasks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := t.Context()
+	states := []cells.State{{
+		Presence:  cells.Presence{Cell: "a", RootFSProviders: map[string]cells.Provider{"preloaded": {Names: []string{"here"}}}},
+		Available: cells.Resources{MemoryMB: 1000, DiskMB: 1000, Containers: 10},
+	}}
+	refuses := w.client(identity.ID{Role: identity.Auctioneer})
+	for guid, want := range map[string]struct {
+		rootFS   string
+		memoryMB int32
+		reason   string
+	}{
+		"large":   {"preloaded:here", 5000, "insufficient resources: memory"},
+		"strange": {"preloaded:nowhere", 10, "found no compatible cell for required rootfs"},
+	} {
+		must(t, w.operator.DesireTask(ctx, task.Task{GUID: task.GUID(guid), Domain: "d", Definition: task.Definition{
+			RootFS: want.rootFS, MemoryMB: want.memoryMB, Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/t", User: "vcap"}},
+		}}))
+		for range task.DefaultPolicy().MaxRejections + 1 {
+			pending, err := refuses.Task(ctx, task.GUID(guid))
+			must(t, err)
+			d := pending.Definition
+			work := auction.Work{Instance: cells.Instance{RootFS: d.RootFS, Resources: cells.Resources{MemoryMB: d.MemoryMB, Containers: 1}}}
+			refused := auction.Run([]auction.Work{work}, states, auction.Weights{}).Refused
+			if len(refused) != 1 {
+				t.Fatalf("%s is placed", guid)
+			}
+			_, err = refuses.ApplyTask(ctx, task.Event{Name: task.Reject, GUID: task.GUID(guid), Reason: refused[0].Reason})
+			must(t, err)
+		}
+		if got, err := w.operator.Task(ctx, task.GUID(guid)); err != nil || !got.Failed || got.FailureReason != want.reason {
+			t.Errorf("%s has become %+v (%v), want it to fail with %q", guid, got, err, want.reason)
+		}
 	}
 }
 

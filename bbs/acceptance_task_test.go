@@ -10,6 +10,8 @@ import (
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/task"
+	"muster/cells"
+	"muster/internal/identity"
 )
 
 // tell reports an event of a task that must be accepted.
@@ -149,18 +151,29 @@ func TestAcceptanceTaskExpiryAndCellLoss(t *testing.T) {
 	}
 }
 
-// The part of §19 "late helpers" that is about tasks: one that was desired while there was no cell waits
-// for one, and starts when somebody has it.
+// The part of §19 "late helpers" that is about tasks: one that was desired while there was neither a cell nor an
+// auctioneer waits, through passes and a restart of the BBS. The auctioneer that comes finds it, the cell that comes
+// runs it to its end, and its owner gets the result.
 func TestAcceptanceLateTask(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, time.Second)
-	must(t, s.client.DesireTask(t.Context(), echoTask("early")))
+	ctx := t.Context()
+	must(t, s.client.DesireTask(ctx, echoTask("early")))
 	s.pass(t)
-	if got, err := s.client.Task(t.Context(), "early"); err != nil || got.State != task.Pending {
-		t.Errorf("without any cell it is %+v (%v)", got, err)
+	s.stop()
+	address, _ := s.replica(s.every(time.Second))
+	tasks, _, err := s.world.client(address, identity.Auctioneer).Tasks(ctx, bbsclient.TaskFilter{})
+	if err != nil || len(tasks) != 1 || tasks[0].GUID != "early" || tasks[0].State != task.Pending {
+		t.Fatalf("an auctioneer that comes late finds %+v (%v)", tasks, err)
 	}
-	cell := s.present(t, "c1", time.Minute)
-	if should, err := cell.ApplyTask(t.Context(), task.Event{Name: task.Start, GUID: "early", Cell: "c1"}); err != nil || !should {
+	cell := s.world.cell(address, "c1")
+	must(t, cell.Heartbeat(ctx, cells.Presence{Cell: "c1", RepURL: "https://c1:1"}, time.Minute))
+	if should, err := cell.ApplyTask(ctx, task.Event{Name: task.Start, GUID: "early", Cell: "c1"}); err != nil || !should {
 		t.Errorf("started: %v (%v)", should, err)
+	}
+	tell(t, cell, task.Event{Name: task.Complete, GUID: "early", Cell: "c1", Result: "the result"})
+	got, err := s.world.client(address, identity.Client).Task(ctx, "early")
+	if err != nil || got.State != task.Completed || got.Failed || got.Result != "the result" {
+		t.Errorf("in the end it is %+v (%v)", got, err)
 	}
 }

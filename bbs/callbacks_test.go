@@ -318,7 +318,8 @@ func TestTaskSettings(t *testing.T) {
 		"expire_completed_task_duration 168h0m": func(c *Config) { c.ExpireCompletedTask = daemon.Duration(168*time.Hour + time.Second) },
 		"want more than kick_task_duration":     func(c *Config) { c.ExpireCompletedTask = c.KickTask },
 		"task_callback_workers 10001":           func(c *Config) { c.TaskCallbackWorkers = 10_001 },
-		"communication_timeout 99ms":            func(c *Config) { c.CallbackTimeout = daemon.Duration(99 * time.Millisecond) },
+		"communication_timeout 10s: want at most 9.999999999s, five sixths of kick_task_duration, 11.999999999s": func(c *Config) { c.KickTask = daemon.Duration(12*time.Second - 1) },
+		"communication_timeout 99ms": func(c *Config) { c.CallbackTimeout = daemon.Duration(99 * time.Millisecond) },
 	} {
 		cfg := w.config()
 		spoil(cfg)

@@ -43,7 +43,7 @@ type Config struct {
 	KickTask            daemon.Duration `json:"kick_task_duration" help:"after how long the telling of a completion counts as stuck and is begun again, 1s to 1h; up: owners learn later; down: slow receivers are told twice"`
 	ExpireCompletedTask daemon.Duration `json:"expire_completed_task_duration" help:"how long a completed task is kept whose owner was not told or did not resolve it, 1s to 168h, more than kick_task_duration; up: more old tasks; down: owners who are away miss results"`
 	TaskCallbackWorkers int             `json:"task_callback_workers" help:"completions that are told of at a time, 1 to 10000; up: one dead receiver delays others less; down: less memory and fewer connections"`
-	CallbackTimeout     daemon.Duration `json:"communication_timeout" help:"time for one request to the receiver of a completion, answer included, 100ms to 1m; up: slower receivers are told; down: a dead one holds a worker for less time"`
+	CallbackTimeout     daemon.Duration `json:"communication_timeout" help:"time for one request to the receiver of a completion, answer included, 100ms to 1m, at most five sixths of kick_task_duration; up: slower receivers are told; down: a dead one holds a worker for less time"`
 
 	EventAge   daemon.Duration `json:"event_age" help:"how long the log of changes is kept, 1m to 720h; up: watches can resume after longer absence, a larger table; down: they list again sooner"`
 	EventCount int64           `json:"event_count" help:"how many entries of the log are kept at most, 1000 to 100000000; as event_age"`
@@ -196,6 +196,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ExpireCompletedTask <= c.KickTask {
 		errs = append(errs, fmt.Errorf("expire_completed_task_duration %v: want more than kick_task_duration, %v, or nobody is told twice", c.ExpireCompletedTask, c.KickTask))
+	}
+	if most := callback.TellingTime(time.Duration(c.KickTask)); time.Duration(c.CallbackTimeout) > most {
+		errs = append(errs, fmt.Errorf("communication_timeout %v: want at most %v, five sixths of kick_task_duration, %v, or a request that is under way is given up", c.CallbackTimeout, most, c.KickTask))
 	}
 	return errors.Join(errs...)
 }

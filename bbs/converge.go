@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -35,6 +36,9 @@ const (
 	// fullShare: every so many intervals everything is compared, even if the log says that nothing
 	// changed.
 	fullShare = 20
+	// compareTime bounds the reading of what is compared, which takes some seconds for a million instances: a
+	// network that swallows what is sent must not end convergence for good.
+	compareTime = time.Minute
 	// stepLines is how many steps are logged one by one in stepTime, plans as a whole; of others, only how
 	// many.
 	stepLines = 50
@@ -66,6 +70,9 @@ type converger struct {
 	early     chan struct{} // capacity 1: compare everything soon
 	lines     lineBudget
 	seen      seen
+	// left is set when something that was due was not done: the next tick compares everything, though
+	// nothing in the log tells of it.
+	left atomic.Bool
 	// Which cells were listed when they were last looked at, and since when none vanished from there.
 	listed        map[lrp.CellID]cells.Sight
 	completeSince time.Time
@@ -95,19 +102,36 @@ type seen struct {
 }
 
 func newConverger(log *slog.Logger, st *store.Store, h *hub.Hub, m *metrics, o ConvergeOptions, f store.Fence) *converger {
-	return &converger{
+	c := &converger{
 		log: log, store: st, hub: h, metrics: m, options: o, call: store.Call{TraceID: convergeTrace, Fence: f},
 		restart: newRestarts(), changed: newChangedCells(), early: make(chan struct{}, 1),
-		callbacks: callback.New(callback.Options{
-			Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: m.calledBack,
-		}),
+	}
+	c.callbacks = callback.New(callback.Options{
+		Store: st, Log: log, Fence: f, TLS: o.TLS, Kick: o.Tasks.Kick, Timeout: o.CallbackTimeout, Workers: o.CallbackWorkers, Done: c.calledBack,
+		Dropped: func() {
+			m.callbacksDropped.Inc()
+			c.left.Store(true)
+		},
+	})
+	return c
+}
+
+// calledBack notes how a callback ended. One that was put off left no trace in the log, perhaps.
+func (c *converger) calledBack(o callback.Outcome, took time.Duration) {
+	c.metrics.calledBack(o, took)
+	if o == callback.Later {
+		c.left.Store(true)
 	}
 }
 
 // run repairs until ctx ends, or until somebody else is found to have the lease.
 func (c *converger) run(ctx context.Context) error {
 	c.metrics.leading.Set(1)
-	defer c.metrics.leading.Set(0)
+	c.metrics.callbacks.Store(c.callbacks)
+	defer func() {
+		c.metrics.callbacks.Store(nil)
+		c.metrics.reset()
+	}()
 	// Before anything is read: what happens from here on is seen.
 	revision := c.hub.Newest()
 	g, ctx := errgroup.WithContext(ctx)
@@ -140,8 +164,8 @@ func (c *converger) ticks(ctx context.Context) error {
 		case <-domains.C:
 			c.lookAtDomains(ctx)
 		case <-due.C:
-			if err = c.take(ctx, c.restart.take(time.Now())); err != nil {
-				full.Reset(convergeRetry) // which finds those again that could not be taken
+			if err = c.restartDue(ctx, time.Now()); err != nil {
+				full.Reset(convergeRetry)
 			}
 		case <-full.C:
 			var wait time.Duration
@@ -152,6 +176,15 @@ func (c *converger) ticks(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// restartDue restarts what is due. If that fails, the next tick finds it again.
+func (c *converger) restartDue(ctx context.Context, now time.Time) error {
+	err := c.take(ctx, c.restart.take(now))
+	if err != nil {
+		c.left.Store(true)
+	}
+	return err
 }
 
 // tick compares everything, unless nothing can have changed. It returns when the next one is due.
@@ -187,15 +220,21 @@ func (c *converger) tick(ctx context.Context) (time.Duration, error) {
 
 // quiet tells whether a full comparison would find what the last one found: nothing to do.
 func (c *converger) quiet(ctx context.Context, now time.Time) (bool, error) {
-	if c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
+	if c.left.Load() || c.seen.at.IsZero() || now.Sub(c.seen.at) > fullShare*c.options.Interval {
 		return false, nil
 	}
-	g, err := c.store.Glance(ctx)
+	g, err := c.glance(ctx)
 	if err != nil {
 		return false, err
 	}
 	due := !c.seen.due.IsZero() && !now.Before(c.seen.due)
 	return g.Revision == c.seen.revision && !due && !c.newlyFresh(g.Fresh), nil
+}
+
+func (c *converger) glance(ctx context.Context) (store.Glance, error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	return c.store.Glance(ctx)
 }
 
 func (c *converger) newlyFresh(domains []lrp.Domain) bool {
@@ -221,7 +260,7 @@ func (c *converger) lookAtDomains(ctx context.Context) {
 	if c.seen.at.IsZero() || time.Since(c.seen.at) < earlyPause {
 		return
 	}
-	g, err := c.store.Glance(ctx)
+	g, err := c.glance(ctx)
 	if err == nil && c.newlyFresh(g.Fresh) { // what fails here fails in the next tick too, and says so
 		c.soon()
 	}
@@ -239,23 +278,28 @@ func (c *converger) soon() {
 func (c *converger) compare(ctx context.Context) (int, error) {
 	c.repairing.Lock()
 	c.repairing.Unlock() // what is noted from now on is dealt with at the same time
-	found, err := c.store.Compare(ctx, c.options.Grace)
-	if err != nil {
-		return 0, err
-	}
-	tasks, _, err := c.store.TasksForConvergence(ctx)
+	done := false
+	c.left.Store(false) // set again by whoever leaves something from now on
+	defer func() {
+		if !done {
+			c.left.Store(true)
+		}
+	}()
+	reading, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	found, err := c.store.Compare(reading, c.options.Grace)
 	if err != nil {
 		return 0, err
 	}
 	c.doubt(ctx, &found.Cells)
-	now := time.Now()
+	now := found.At // and not later: what became due since then is not among what was found
 	for _, a := range found.Crashed {
 		c.restart.add(a, now)
 	}
 	steps := converge.Plan(found.Snapshot, now)
-	taskWorld := task.Snapshot{Tasks: tasks, Cells: found.Cells, Grace: c.options.Grace, Policy: c.options.Tasks}
+	taskWorld := task.Snapshot{Tasks: found.Tasks, Cells: found.Cells, Grace: c.options.Grace, Policy: c.options.Tasks}
 	taskSteps := task.Plan(taskWorld, now)
-	c.metrics.counted(found, tasks, steps, taskSteps)
+	c.metrics.counted(found, steps, taskSteps)
 	if err := c.take(ctx, steps); err != nil {
 		return len(steps), err
 	}
@@ -270,9 +314,11 @@ func (c *converger) compare(ctx context.Context) (int, error) {
 		c.seen.fresh[d] = true
 	}
 	c.seen.dueAt(converge.Next(found.Snapshot, now))
+	taskWorld.Tasks = append(taskWorld.Tasks, found.Waiting...)
 	c.seen.dueAt(task.Next(taskWorld, now))
 	// The second witness changes its mind without any entry in the log.
 	c.seen.dueAt(now.Add(c.options.Interval), anyDoubted(found.Cells))
+	done = true
 	return max(len(steps), len(taskSteps)), nil
 }
 

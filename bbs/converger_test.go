@@ -3,13 +3,17 @@ package bbs
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/event"
+	"muster/bbs/internal/callback"
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/seal"
 	"muster/bbs/internal/store"
@@ -28,7 +32,10 @@ type records struct {
 	hub   *hub.Hub
 }
 
-func newRecords(t testing.TB) *records {
+func newRecords(t testing.TB) *records { return newRecordsAt(t, nil) }
+
+// newRecordsAt is newRecords with a clock; nil: the wall clock.
+func newRecordsAt(t testing.TB, now func() time.Time) *records {
 	t.Helper()
 	url := pgtest.Database(t, store.Migrate)
 	pools, err := store.OpenPools(context.Background(), url, 8)
@@ -36,7 +43,7 @@ func newRecords(t testing.TB) *records {
 	sealer, err := seal.New("k", map[string]string{"k": "a passphrase"})
 	must(t, err)
 	r := &records{t: t, hub: hub.New(quiet(), 0)}
-	r.store, err = store.New(store.Options{Pools: pools, Log: quiet(), Sealer: sealer, Published: r.hub.Publish})
+	r.store, err = store.New(store.Options{Pools: pools, Log: quiet(), Sealer: sealer, Published: r.hub.Publish, Now: now})
 	must(t, err)
 	must(t, r.hub.Start(t.Context(), r.store))
 	var running daemon.Group
@@ -173,6 +180,162 @@ func TestQuietTick(t *testing.T) {
 	}
 }
 
+// What the log tells of as CRASHED restarts when its back-off is over, by the queue, and not before: 30 s after
+// the third crash, 60 s after the fourth; each index for itself (bbs reference §4, §19 "crash back-off").
+func TestRestartsByTheQueue(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Int64
+	clock.Store(time.Now().UnixNano())
+	now := func() time.Time { return time.Unix(0, clock.Load()) }
+	r := newRecordsAt(t, now)
+	ctx := t.Context()
+	must(t, r.store.Desire(ctx, app("p", 2), store.Call{}))
+	crash := func(index int32, times int) {
+		t.Helper()
+		by := lrp.InstanceKey{Instance: lrp.InstanceGUID(fmt.Sprint("i", index)), Cell: "c"}
+		for range times {
+			must(t, r.store.Apply(ctx, start("p", index, by), store.Call{}))
+			must(t, r.store.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: key("p", index), By: by, Reason: "r"}, store.Call{}))
+		}
+	}
+	c := r.converger(1)
+	seen := uint64(0)
+	// wait lets some time pass, and does what the log and the clock ask for.
+	wait := func(d time.Duration) []string {
+		t.Helper()
+		records, _, err := r.store.Events(ctx, seen, 1000)
+		must(t, err)
+		for i := range records {
+			seen = records[i].Revision
+			c.see([]*store.Record{&records[i]}, map[lrp.CellID]bool{})
+		}
+		clock.Add(int64(d))
+		must(t, c.restartDue(ctx, now()))
+		return r.actuals("p")
+	}
+	crash(0, 3)
+	wait(10 * time.Second)
+	crash(1, 3)
+	for i, step := range []struct {
+		wait  time.Duration
+		then  func()
+		first string
+		other string
+	}{
+		{19 * time.Second, nil, "CRASHED", "CRASHED"},
+		{time.Second, func() { crash(0, 1) }, "UNCLAIMED", "CRASHED"},
+		{10 * time.Second, nil, "CRASHED", "UNCLAIMED"},
+		{49 * time.Second, nil, "CRASHED", "UNCLAIMED"},
+		{time.Second, nil, "UNCLAIMED", "UNCLAIMED"},
+	} {
+		if diff := cmp.Diff([]string{"ordinary " + step.first, "ordinary " + step.other}, wait(step.wait)); diff != "" {
+			t.Errorf("step %d, after %v more (-want +got):\n%s", i, step.wait, diff)
+		}
+		if step.then != nil {
+			step.then()
+		}
+	}
+	list, _, err := r.store.Actuals(ctx, store.ActualFilter{Process: "p"}, store.Page{})
+	must(t, err)
+	if list[0].CrashCount != 4 || list[1].CrashCount != 3 {
+		t.Errorf("crashes are %d and %d, want 4 and 3", list[0].CrashCount, list[1].CrashCount)
+	}
+}
+
+// A restart that could not be taken is no longer due in the queue, and nothing in the log tells of it: the
+// next tick finds it all the same, though the tick before found nothing to do.
+func TestRestartThatFailed(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx, by := t.Context(), lrp.InstanceKey{Instance: "i", Cell: "c"}
+	must(t, r.store.Desire(ctx, app("p", 1), store.Call{}))
+	for range lrp.ImmediateRestarts + 1 {
+		must(t, r.store.Apply(ctx, start("p", 0, by), store.Call{}))
+		must(t, r.store.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: key("p", 0), By: by, Reason: "r"}, store.Call{}))
+	}
+	c := r.converger(1)
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	due, ok := c.restart.next()
+	if !ok {
+		t.Fatalf("nothing is remembered of %v", r.actuals("p"))
+	}
+	r.exec("update actual_lrps set since = since - interval '1 hour'") // time passes
+	r.exec("alter table actual_lrps rename to away")
+	if err := c.restartDue(ctx, due); err == nil {
+		t.Fatal("a restart was taken without a table")
+	}
+	r.exec("alter table away rename to actual_lrps")
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"ordinary UNCLAIMED"}, r.actuals("p")); diff != "" {
+		t.Errorf("after the database was away (-want +got):\n%s", diff)
+	}
+	before := c.seen.at
+	for range 2 { // one for what it changed itself
+		_, err := c.tick(ctx)
+		must(t, err)
+	}
+	at := c.seen.at
+	if _, err := c.tick(ctx); err != nil || c.seen.at != at || at == before {
+		t.Errorf("it does not become quiet again (%v)", err)
+	}
+}
+
+// A callback whose task could not be marked is submitted again by the next tick, though nothing changed.
+func TestCallbackThatFailed(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	one := echoTask("t")
+	one.Definition.CompletionCallbackURL = "http://owner.example/done"
+	must(t, r.store.DesireTask(ctx, one, store.Call{}))
+	_, err := r.store.ApplyTask(ctx, task.Event{Name: task.Cancel, GUID: "t"}, store.Call{})
+	must(t, err)
+	c := r.converger(1)
+	c.options.Tasks.Kick = time.Hour // not by its own time
+	if _, err := c.tick(ctx); err != nil {
+		t.Fatal(err)
+	}
+	at := c.seen.at
+	r.exec("alter table tasks rename to away")
+	ended := make(chan struct{})
+	note := c.callbacks.Done
+	c.callbacks.Done = func(o callback.Outcome, took time.Duration) { note(o, took); close(ended) }
+	running, stop := context.WithCancel(ctx)
+	over := make(chan error, 1)
+	go func() { over <- c.callbacks.Run(running) }()
+	one.State = task.Completed
+	if !c.callbacks.Submit(one, "") {
+		t.Fatal("the callback is not on its way")
+	}
+	<-ended
+	stop()
+	<-over
+	r.exec("alter table away rename to tasks")
+	if _, err := c.tick(ctx); err != nil || c.seen.at == at {
+		t.Errorf("nobody looked at the task again (%v)", err)
+	}
+}
+
+// A row that cannot be read is kept, and does not keep convergence from coming to an end.
+func TestUnreadableRowIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	must(t, r.store.DesireTask(ctx, echoTask("t"), store.Call{}))
+	r.exec("update tasks set definition = 'spoilt', created_at = now() - interval '1 hour'")
+	c := r.converger(1)
+	if steps, err := c.compare(ctx); err != nil || steps != 1 {
+		t.Errorf("%d steps (%v), want that of the task that was not started, and no failure", steps, err)
+	}
+	if n, ok := metric(t, c.metrics, "bbs_converge_steps_total task expire"); ok {
+		t.Errorf("%v steps are counted that were not taken", n)
+	}
+}
+
 // metric returns the value of a metric, by its name and the values of its labels; of a histogram, how
 // often it was used.
 func metric(t *testing.T, m *metrics, name string) (float64, bool) {
@@ -268,6 +431,47 @@ func TestLostTasks(t *testing.T) {
 	c.options.Witness = func(context.Context) (map[lrp.CellID]bool, bool) { return map[lrp.CellID]bool{"alive": true}, true }
 	if got := state(); got != task.Completed {
 		t.Errorf("after the grace time: state %v", got)
+	}
+}
+
+// A task that a new cell starts while everything is being read is not met without its cell: what is known of
+// tasks and of cells is of one moment (bbs reference §9.5).
+func TestTaskOnANewCell(t *testing.T) {
+	t.Parallel()
+	r := newRecords(t)
+	ctx := t.Context()
+	must(t, r.store.Heartbeat(ctx, cells.Presence{Cell: "other"}, time.Minute, store.Call{}))
+	must(t, r.store.DesireTask(ctx, echoTask("t"), store.Call{}))
+	c := r.converger(1)
+	if _, err := c.compare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.completeSince = c.completeSince.Add(-time.Hour) // the cells have been complete for long
+	// The comparison has begun, and waits in the midst of it: it has the connection of the first one, where
+	// all statements are prepared.
+	conn, err := pgx.Connect(ctx, r.store.Pools.Read.Config().ConnString())
+	must(t, err)
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(ctx)
+	must(t, err)
+	_, err = tx.Exec(ctx, "lock table actual_lrps in access exclusive mode")
+	must(t, err)
+	compared := make(chan error, 1)
+	go func() {
+		_, err := c.compare(ctx)
+		compared <- err
+	}()
+	for waits := false; !waits; {
+		err := tx.QueryRow(ctx, "select exists (select from pg_locks where relation = 'actual_lrps'::regclass and not granted)").Scan(&waits)
+		must(t, err)
+	}
+	must(t, r.store.Heartbeat(ctx, cells.Presence{Cell: "new"}, time.Minute, store.Call{}))
+	_, err = r.store.ApplyTask(ctx, task.Event{Name: task.Start, GUID: "t", Cell: "new"}, store.Call{})
+	must(t, err)
+	must(t, tx.Commit(ctx))
+	must(t, <-compared)
+	if got, err := r.store.Task(ctx, "t"); err != nil || got.State != task.Running {
+		t.Errorf("the task that runs on a new cell has become %+v (%v)", got, err)
 	}
 }
 

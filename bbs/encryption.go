@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"muster/bbs/internal/store"
+	"muster/internal/wait"
 )
 
 // rotateEvery is how often it is looked whether values are to be sealed with another key.
@@ -47,6 +48,7 @@ func (m encryptionMetrics) resealed(table string, rows int) {
 func (r *replica) rotate(ctx context.Context, st *store.Store) error {
 	told := rotationLog{log: r.log}
 	for {
+		start := time.Now()
 		report, err := st.Rotate(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -55,9 +57,12 @@ func (r *replica) rotate(ctx context.Context, st *store.Store) error {
 			r.log.Warn("replace encryption keys", "error", err)
 		default:
 			r.metrics.keysInUse.Set(float64(1 + len(report.InUse)))
+			if report.Resealed > 0 {
+				r.metrics.resealSeconds.Set(time.Since(start).Seconds())
+			}
 			told.tell(report)
 		}
-		if !pause(ctx, rotateEvery) {
+		if !wait.For(ctx, rotateEvery) {
 			return ctx.Err()
 		}
 	}

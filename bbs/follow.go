@@ -14,6 +14,7 @@ import (
 	"muster/bbs/internal/hub"
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
+	"muster/internal/wait"
 )
 
 const (
@@ -45,7 +46,7 @@ func (c *converger) follow(ctx context.Context, revision uint64) error {
 			clear(lost)
 			c.soon()
 		default:
-			pause(ctx, convergeRetry)
+			wait.For(ctx, convergeRetry)
 		}
 	}
 	return ctx.Err()
@@ -68,7 +69,9 @@ func (c *converger) see(records []*store.Record, lost map[lrp.CellID]bool) {
 			c.seeCell(r.Event().Cell, lost)
 			continue
 		case store.OfTask:
-			if ev := r.Event(); ev.Task.After != nil {
+			ev := r.Event()
+			c.metrics.changed(ev.Task)
+			if ev.Task.After != nil {
 				c.callbacks.Submit(*ev.Task.After, ev.TraceID)
 			}
 			continue
@@ -142,7 +145,7 @@ func (c *converger) repairSome(ctx context.Context, ids []lrp.CellID) error {
 		return err
 	case err != nil && ctx.Err() == nil:
 		c.log.Warn("repair what is on cells that came or went", "error", err, "cells", len(ids))
-		pause(ctx, convergeRetry)
+		wait.For(ctx, convergeRetry)
 		fallthrough
 	case again:
 		c.changed.add(ids...)
@@ -153,7 +156,9 @@ func (c *converger) repairSome(ctx context.Context, ids []lrp.CellID) error {
 // repair plans for some cells and takes the steps. It reports true when there may be more to do.
 func (c *converger) repair(ctx context.Context, ids []lrp.CellID) (again bool, err error) {
 	start := time.Now()
-	world, err := c.store.OnCells(ctx, ids)
+	reading, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	world, err := c.store.OnCells(reading, ids)
 	if err != nil {
 		return false, err
 	}

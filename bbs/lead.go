@@ -29,6 +29,7 @@ func (r *replica) converge(ctx context.Context, st *store.Store) error {
 	}
 	return lease.Lead(ctx, r.log, keeper, lease.Campaign{
 		Name: convergeLease, Holder: r.holder(), TTL: r.cfg.TTL(),
+		Lost: r.metrics.leaseTermsLost.Inc, NotRenewed: r.metrics.leaseRenewalsFailed.Inc,
 		// What the database has seen counts, whatever became of the lease store.
 		Floor: func(ctx context.Context) (uint64, error) { return st.Token(ctx, convergeLease) },
 		Work: func(ctx context.Context, token uint64) error {

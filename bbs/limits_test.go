@@ -83,7 +83,9 @@ func TestLimitsOfRequests(t *testing.T) {
 		{"process_guids", []error{actuals(1), actuals(9_999), actuals(10_000)}, []error{actuals(0), actuals(10_001)}},
 		{"ttl_ms", []error{beat(1_000), beat(1_001), beat(59_999), beat(60_000)},
 			[]error{beat(math.MinInt64), beat(-1), beat(0), beat(999), beat(60_001), beat(math.MaxInt64)}},
-		{"domain", []error{domain("a", 0), domain("b", 1), domain("c", math.MaxUint32)}, []error{domain("", 1)}},
+		{"domain", []error{domain("a", 0), domain("b", 1), domain("c", math.MaxUint32),
+			domain(strings.Repeat("x", 254), 1), domain(strings.Repeat("é", 255), 1)},
+			[]error{domain("", 1), domain(strings.Repeat("x", 256), 1), domain("a\x00b", 1)}},
 	} {
 		for i, err := range tc.good {
 			if err != nil {

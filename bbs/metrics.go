@@ -26,6 +26,8 @@ type metrics struct {
 	cellsLost    prometheus.Counter
 	eventsPruned prometheus.Counter
 	encryptionMetrics
+	taskMetrics
+	partMetrics
 }
 
 func newMetrics(h *hub.Hub) *metrics {
@@ -39,6 +41,8 @@ func newMetrics(h *hub.Hub) *metrics {
 
 		convergence:       newConvergence(),
 		encryptionMetrics: newEncryptionMetrics(),
+		taskMetrics:       newTaskMetrics(),
+		partMetrics:       newPartMetrics(),
 		cellsLost:         prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_cells_lost_total", Help: "Cells that this replica declared lost because they went silent."}),
 		eventsPruned:      prometheus.NewCounter(prometheus.CounterOpts{Name: "bbs_events_pruned_total", Help: "Entries that were cut from the log."}),
 	}
@@ -50,6 +54,8 @@ func newMetrics(h *hub.Hub) *metrics {
 			func() float64 { return float64(h.Newest()) }))
 	m.registry.MustRegister(m.convergence.all()...)
 	m.registry.MustRegister(m.encryptionMetrics.all()...)
+	m.registry.MustRegister(m.taskMetrics.all()...)
+	m.registry.MustRegister(m.partMetrics.all()...)
 	return m
 }
 

@@ -20,12 +20,13 @@ const (
 )
 
 // convergence is what the replica that converges counts. The gauges are those of its newest full
-// comparison, and stand still on all other replicas.
+// comparison; they are reset when its term ends, so that the sum over all replicas is that of the leader.
 type convergence struct {
 	leading         prometheus.Gauge
 	convergeSeconds *prometheus.HistogramVec // by kind
 	convergeLast    *prometheus.GaugeVec     // by kind
 	convergeSteps   *prometheus.CounterVec   // by event
+	convergeRefused *prometheus.CounterVec   // by event
 	tasksPruned     prometheus.Counter
 	tasksKicked     prometheus.Counter
 	callbackSeconds *prometheus.HistogramVec // by outcome
@@ -59,6 +60,7 @@ func newConvergence() convergence {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"kind"}),
 		convergeLast:    gauges("bbs_converge_last_seconds", "Time of the newest run of convergence, by kind.", "kind"),
 		convergeSteps:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bbs_converge_steps_total", Help: "Steps that convergence took, by event."}, []string{"event"}),
+		convergeRefused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bbs_converge_refused_total", Help: "Steps of convergence that were refused because the world had moved on, by event."}, []string{"event"}),
 		tasksPruned:     counter("bbs_tasks_pruned_total", "Completed tasks that convergence forgot."),
 		tasksKicked:     counter("bbs_tasks_kicked_total", "Tasks whose owners convergence let be told again."),
 		callbackSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "bbs_task_callback_seconds", Help: "Time of callbacks of completed tasks, by outcome.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}, []string{"outcome"}),
@@ -78,8 +80,18 @@ func newConvergence() convergence {
 // all lists them.
 func (m *convergence) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.leading, m.convergeSeconds, m.convergeLast, m.convergeSteps, m.tasksPruned, m.tasksKicked, m.callbackSeconds, m.lrps, m.suspects, m.evacuating,
+		m.leading, m.convergeSeconds, m.convergeLast, m.convergeSteps, m.convergeRefused, m.tasksPruned, m.tasksKicked, m.callbackSeconds, m.lrps, m.suspects, m.evacuating,
 		m.lrpsDesired, m.lrpsMissing, m.lrpsExtra, m.crashingDesired, m.cells, m.domains, m.tasks,
+	}
+}
+
+// reset takes back what a comparison showed: whoever leads now shows it.
+func (m *convergence) reset() {
+	for _, g := range []prometheus.Gauge{m.leading, m.lrpsDesired, m.lrpsMissing, m.lrpsExtra, m.crashingDesired} {
+		g.Set(0)
+	}
+	for _, g := range []*prometheus.GaugeVec{m.convergeLast, m.lrps, m.suspects, m.evacuating, m.cells, m.domains, m.tasks} {
+		g.Reset()
 	}
 }
 
@@ -93,7 +105,7 @@ func (m *convergence) calledBack(o callback.Outcome, took time.Duration) {
 }
 
 // counted shows what a full comparison found.
-func (m *convergence) counted(found store.Comparison, tasks []task.Task, steps []converge.Step, taskSteps []task.Step) {
+func (m *convergence) counted(found store.Comparison, steps []converge.Step, taskSteps []task.Step) {
 	for presence, gauge := range map[lrp.Presence]*prometheus.GaugeVec{lrp.Ordinary: m.lrps, lrp.Suspect: m.suspects, lrp.Evacuating: m.evacuating} {
 		for _, state := range []lrp.State{lrp.Unclaimed, lrp.Claimed, lrp.Running, lrp.Crashed} {
 			if presence == lrp.Ordinary || state == lrp.Claimed || state == lrp.Running {
@@ -125,14 +137,10 @@ func (m *convergence) counted(found store.Comparison, tasks []task.Task, steps [
 	for _, d := range found.Fresh {
 		m.domains.WithLabelValues(string(d)).Set(1)
 	}
-	m.countedTasks(tasks, taskSteps)
+	m.countedTasks(found.Counts.Tasks, taskSteps)
 }
 
-func (m *convergence) countedTasks(tasks []task.Task, steps []task.Step) {
-	byState := map[task.State]int{}
-	for _, t := range tasks {
-		byState[t.State]++
-	}
+func (m *convergence) countedTasks(byState map[task.State]int64, steps []task.Step) {
 	for state, name := range map[task.State]string{
 		task.Pending: "pending", task.Running: "running", task.Completed: "completed", task.Resolving: "resolving",
 	} {

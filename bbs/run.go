@@ -18,6 +18,7 @@ import (
 	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
 	"muster/internal/daemon"
+	"muster/internal/wait"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -63,10 +64,12 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	r.hub = hub.New(log, time.Duration(cfg.Bookmark))
 	r.metrics = newMetrics(r.hub)
 	r.server = server.New(server.Options{Log: log, Called: r.metrics.called})
-	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed, TaskPolicy: cfg.taskPolicy()})
+	st, err := store.New(store.Options{Pools: pools, Log: log, Sealer: sealer, Unreadable: r.metrics.unreadable, Resealed: r.metrics.resealed, Published: r.hub.Publish, Committed: r.metrics.committed, Retried: r.metrics.batchRetries.Inc, Failed: r.metrics.batchFailures.Inc, TaskPolicy: cfg.taskPolicy()})
 	if err != nil {
 		return err
 	}
+	r.metrics.watchPools(pools)
+	r.metrics.watchStore(st)
 	g := daemon.NewGRPCServer(tls, r.server.Interceptors()...)
 	bbsv1.RegisterBBSServiceServer(g, r.server)
 	healthv1.RegisterHealthServer(g, r.health)
@@ -140,16 +143,18 @@ func (r *replica) open(ctx context.Context, st *store.Store) (*store.Enrolment, 
 		}
 		r.unhealthy(err)
 		r.log.Warn("the database is not ready", "error", err, "pause", openPause)
-		if !pause(ctx, openPause) {
+		if !wait.For(ctx, openPause) {
 			return nil, ctx.Err()
 		}
 	}
 }
 
 func (r *replica) tryOpen(ctx context.Context, st *store.Store) (*store.Enrolment, error) {
+	start := time.Now()
 	if err := store.Migrate(ctx, string(r.cfg.DatabaseURL)); err != nil {
 		return nil, err
 	}
+	r.metrics.migrationSeconds.Set(time.Since(start).Seconds())
 	keys, err := st.Enrol(ctx)
 	if err != nil {
 		return nil, err
@@ -167,7 +172,7 @@ func (r *replica) tryOpen(ctx context.Context, st *store.Store) (*store.Enrolmen
 // silent while, or right after, nobody could be heard.
 func (r *replica) presence(ctx context.Context, st *store.Store) error {
 	r.hears(time.Now())
-	for pause(ctx, time.Duration(r.cfg.SweepInterval)) {
+	for wait.For(ctx, time.Duration(r.cfg.SweepInterval)) {
 		err := r.ping(ctx, st)
 		switch {
 		case ctx.Err() != nil:
@@ -213,7 +218,10 @@ func (r *replica) sweep(ctx context.Context, st *store.Store, heard time.Duratio
 func (r *replica) ping(ctx context.Context, st *store.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
-	_, err := st.Revision(ctx)
+	revision, err := st.Revision(ctx)
+	if err == nil {
+		r.metrics.lagged(revision, r.hub.Newest())
+	}
 	return err
 }
 
@@ -241,7 +249,7 @@ func (r *replica) unhealthy(why error) {
 func (r *replica) healthy() error { return *r.state.Load() }
 
 func (r *replica) prune(ctx context.Context, st *store.Store) error {
-	for pause(ctx, time.Duration(r.cfg.PruneEvery)) {
+	for wait.For(ctx, time.Duration(r.cfg.PruneEvery)) {
 		n, err := st.Prune(ctx, time.Duration(r.cfg.EventAge), r.cfg.EventCount)
 		r.metrics.eventsPruned.Add(float64(n))
 		if err != nil && ctx.Err() == nil {
@@ -249,16 +257,4 @@ func (r *replica) prune(ctx context.Context, st *store.Store) error {
 		}
 	}
 	return ctx.Err()
-}
-
-// pause waits, and reports false when the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

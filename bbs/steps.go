@@ -15,7 +15,8 @@ import (
 )
 
 // take takes steps. It fails when some could not be taken for want of the database or of the lease. A
-// refusal is no failure: the world has moved on since the step was planned.
+// refusal is no failure: the world has moved on since the step was planned. Nor is a row that cannot be read:
+// it is kept as it is, and its keys have to come first.
 func (c *converger) take(ctx context.Context, steps []converge.Step) error {
 	if len(steps) == 0 {
 		return nil
@@ -90,13 +91,15 @@ func (l *lineBudget) take(n int, now time.Time) bool {
 }
 
 func (o *outcome) note(event string, err error, refused bool, about ...slog.Attr) {
+	var row *store.Unreadable
 	switch {
 	case err == nil:
 		o.taken[event]++
 		if o.each {
 			o.c.log.LogAttrs(o.ctx, slog.LevelInfo, "convergence step", append(about, slog.String("event", event))...)
 		}
-	case refused:
+	case refused, errors.As(err, &row):
+		o.c.metrics.convergeRefused.WithLabelValues(event).Inc()
 		o.c.log.Debug("convergence step refused", "error", err)
 	default:
 		o.failed++

@@ -74,6 +74,13 @@ type Actual struct {
 	Retiring bool
 }
 
+// Serves tells whether an ordinary record, or none, is one of the instances that a process wants, which is
+// so many: it is RUNNING and to stay. One that is retiring, or beyond the last index that is wanted, is
+// about to go, so nobody may leave on the strength of it.
+func (a *Actual) Serves(instances int32) bool {
+	return a != nil && a.State == Running && !a.Retiring && a.Index < instances
+}
+
 // Group is everything known about one slot. An absent instance is nil.
 type Group struct {
 	// Wanted tells whether the slot is desired: its process exists and wants more instances than
@@ -84,7 +91,7 @@ type Group struct {
 	Domain Domain
 	// Strategy is that of the process: how its instances are replaced while a cell is drained.
 	Strategy UpdateStrategy
-	// Complete tells whether as many ordinary instances of the process are RUNNING as are desired. It
+	// Complete tells whether as many ordinary instances of the process serve as are desired. It
 	// decides whether one may be taken down by an evacuation that must not run two of a slot.
 	Complete bool
 

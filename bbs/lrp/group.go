@@ -1,6 +1,7 @@
 package lrp
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -160,9 +161,10 @@ func Resize(p ProcessGUID, d Domain, existing []int32, wanted int32) []Event {
 	return events
 }
 
-// Apply returns what a Desired becomes by an update, which is valid. It takes over what the update sets and counts
-// the modification tag up, even when the update says nothing new. Neither argument changes.
+// Apply returns what a Desired becomes by an update, which is valid. It takes over what the update sets, and counts
+// the modification tag up if that is news. Neither argument changes.
 func (u Update) Apply(d Desired) Desired {
+	before := d
 	if u.Instances != nil {
 		d.Instances = *u.Instances
 	}
@@ -186,6 +188,15 @@ func (u Update) Apply(d Desired) Desired {
 	if u.ImagePassword != nil {
 		d.RunInfo.ImagePassword = *u.ImagePassword
 	}
-	d.Tag = d.Tag.Next()
+	if !d.saysAs(before) {
+		d.Tag = d.Tag.Next()
+	}
 	return d
+}
+
+// saysAs compares what an update can change. Nil and empty maps are equal.
+func (d Desired) saysAs(o Desired) bool {
+	return d.Instances == o.Instances && d.Annotation == o.Annotation &&
+		maps.EqualFunc(d.Routes, o.Routes, bytes.Equal) && maps.Equal(d.MetricTags, o.MetricTags) &&
+		d.RunInfo.ImageUsername == o.RunInfo.ImageUsername && d.RunInfo.ImagePassword == o.RunInfo.ImagePassword
 }

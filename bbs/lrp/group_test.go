@@ -206,13 +206,21 @@ func TestUpdateApply(t *testing.T) {
 		MetricTags: map[string]MetricTag{"t": {Static: "v"}}, Tag: ModificationTag{Epoch: "e", Index: 4},
 		RunInfo: RunInfo{ImageUsername: "u", ImagePassword: "p"},
 	}
-	next := d
-	next.Tag.Index = 5
 	for name, tt := range map[string]struct {
 		u      Update
 		change func(*Desired)
 	}{
-		"an empty update only counts":    {Update{}, func(*Desired) {}},
+		"an empty update does nothing": {Update{}, func(*Desired) {}},
+		"what is so already is no news": {
+			Update{
+				Instances: &d.Instances, Annotation: &d.Annotation, Routes: map[string][]byte{"g": []byte("[]")},
+				MetricTags: map[string]MetricTag{"t": {Static: "v"}}, ImageUsername: &d.RunInfo.ImageUsername, ImagePassword: &d.RunInfo.ImagePassword,
+			}, func(*Desired) {},
+		},
+		"other bytes of a route": {
+			Update{Routes: map[string][]byte{"g": []byte("[ ]")}},
+			func(d *Desired) { d.Routes = map[string][]byte{"g": []byte("[ ]")} },
+		},
 		"zero is a number of instances":  {Update{Instances: &n}, func(d *Desired) { d.Instances = 0 }},
 		"an empty annotation is a value": {Update{Annotation: &text}, func(d *Desired) { d.Annotation = "" }},
 		"empty routes clear":             {Update{Routes: map[string][]byte{}}, func(d *Desired) { d.Routes = nil }},
@@ -228,8 +236,11 @@ func TestUpdateApply(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			want := next
+			want := d
 			tt.change(&want)
+			if !cmp.Equal(want, d) { // the tag counts what is new, and only that
+				want.Tag.Index++
+			}
 			if diff := cmp.Diff(want, tt.u.Apply(d)); diff != "" {
 				t.Errorf("desired (-want +got):\n%s", diff)
 			}
@@ -398,6 +409,34 @@ func checkCount(t *rapid.T, before Group, out Outcome, ev Event) {
 	case ev.Name == EvacuateRunning || ev.Name == Lose:
 		if a.CrashCount != b.CrashCount && a.CrashCount != 0 {
 			t.Fatalf("%s: a replacement of a record with count %d has count %d", ev.Name, b.CrashCount, a.CrashCount)
+		}
+	}
+}
+
+// What is to go, does not run, or is beyond what is wanted, is none of the instances that a process wants.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	var none *Actual
+	if none.Serves(1) {
+		t.Error("no record serves")
+	}
+	for _, tt := range []struct {
+		name     string
+		state    State
+		retiring bool
+		index    int32
+		want     bool
+	}{
+		{"the last one that is wanted", Running, false, 1, true},
+		{"one beyond that", Running, false, 2, false},
+		{"one that is to stop", Running, true, 0, false},
+		{"one that starts", Claimed, false, 0, false},
+		{"one that nobody has", Unclaimed, false, 0, false},
+		{"one that crashed", Crashed, false, 0, false},
+	} {
+		a := Actual{Key: Key{Slot: Slot{Index: tt.index}}, State: tt.state, Retiring: tt.retiring}
+		if got := a.Serves(2); got != tt.want {
+			t.Errorf("of two, %s serves: %v, want %v", tt.name, got, tt.want)
 		}
 	}
 }

@@ -14,8 +14,8 @@ type Invalid struct {
 }
 
 // MaxFieldErrors bounds how many fields an error names, because a request can hold any number of bad
-// ones. Whoever corrects so many will ask again.
-const MaxFieldErrors = 100
+// ones, and errors travel in trailers, which are small. Whoever corrects so many will ask again.
+const MaxFieldErrors = 32
 
 // FieldError says what is wrong with one field.
 type FieldError struct {

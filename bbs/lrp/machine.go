@@ -72,7 +72,7 @@ const (
 	HasSuspect                     // there is a suspect instance
 	HasSibling                     // there is an evacuating or suspect instance
 	IsRecreate                     // the process must not run two instances of a slot while it moves
-	IsComplete                     // as many ordinary instances of the process are RUNNING as are desired
+	IsComplete                     // as many ordinary instances of the process serve as are desired: Actual.Serves
 
 	allFacts = IsComplete<<1 - 1
 )

@@ -85,6 +85,8 @@ func (c checker) update(u Update) {
 		c.fail("image_password", "must be given together with image_username")
 	case u.ImageUsername == nil && u.ImagePassword != nil:
 		c.fail("image_username", "must be given together with image_password")
+	case u.ImageUsername != nil:
+		c.credentials(*u.ImageUsername, *u.ImagePassword)
 	}
 }
 

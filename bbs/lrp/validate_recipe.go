@@ -47,14 +47,7 @@ func (c checker) recipe(r RunInfo) {
 	for i, m := range r.VolumeMounts {
 		c.each("volume_mounts", i).mount(m)
 	}
-	if (r.ImageUsername == "") != (r.ImagePassword == "") {
-		// Name the one that is missing. The other is not repeated: it may be the password.
-		missing := "image_password"
-		if r.ImageUsername == "" {
-			missing = "image_username"
-		}
-		c.fail(missing, "image_username and image_password must be given together")
-	}
+	c.credentials(r.ImageUsername, r.ImagePassword)
 	if r.Check != nil {
 		c.checks("checks", r.Check.Checks)
 		c.checks("readiness_checks", r.Check.ReadinessChecks)
@@ -367,4 +360,15 @@ func address(s string) (netip.Addr, bool) {
 		return netip.IPv6Unspecified(), false
 	}
 	return a, true
+}
+
+// credentials checks that there are both halves or none. It names the one that is missing and does not repeat the
+// other, which may be the password.
+func (c checker) credentials(username, password string) {
+	switch {
+	case username == "" && password != "":
+		c.fail("image_username", "image_username and image_password must be given together")
+	case username != "" && password == "":
+		c.fail("image_password", "image_username and image_password must be given together")
+	}
 }

@@ -411,6 +411,8 @@ func TestUpdate(t *testing.T) {
 		"metric tag with nothing":     {Update{MetricTags: map[string]MetricTag{"a": {}}}, []string{"metric_tags"}, nil},
 		"user without password":       {Update{ImageUsername: text("u")}, []string{"image_password"}, nil},
 		"password without user":       {Update{ImagePassword: text("p")}, []string{"image_username"}, nil},
+		"user, empty password":        {Update{ImageUsername: text("u"), ImagePassword: text("")}, []string{"image_password"}, nil},
+		"empty user, password":        {Update{ImageUsername: text(""), ImagePassword: text("p")}, []string{"image_username"}, nil},
 		"both, empty: no credentials": {Update{ImageUsername: text(""), ImagePassword: text("")}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,5 +46,5 @@
 //
 // As in Diego, and looking odd: Kick leaves UpdatedAt, so that the callback is due at once; Delete is
 // refused with RESOLVING as its target; repeating a Complete is an invalid transition, since a COMPLETED
-// task has no cell to compare with and clients rely on the refusal: request ids make it safe to repeat.
+// task has no cell to compare with and clients rely on the refusal; a repeated Reject counts again.
 package task

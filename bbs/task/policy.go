@@ -35,6 +35,19 @@ func (p Policy) dueAt(t Task) (at time.Time, limited bool) {
 	}
 }
 
+// Marks are the times that tell at one moment which tasks are due: those whose own time is not later. They
+// are for whoever selects tasks before Plan decides, and who can compare only.
+type Marks struct {
+	Created   time.Time // of PENDING ones, when they were created
+	Updated   time.Time // of RESOLVING ones, and COMPLETED ones that are to be told of, when they last changed
+	Completed time.Time // of COMPLETED ones, when they ended
+}
+
+// Marks returns the marks of a moment.
+func (p Policy) Marks(now time.Time) Marks {
+	return Marks{Created: now.Add(-p.ExpirePending), Updated: now.Add(-p.Kick), Completed: now.Add(-p.ExpireCompleted)}
+}
+
 // CallbackAt returns when whoever wanted a COMPLETED task is to be told again, because telling did
 // not work or nobody tried; false when it never is.
 func (p Policy) CallbackAt(t Task) (at time.Time, ok bool) {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/consul/api"
+
+	"muster/internal/wait"
 )
 
 const (
@@ -64,7 +66,7 @@ func until(ctx context.Context, log *slog.Logger, what string, ttl time.Duration
 			log.Warn("registration in Consul ended; trying again", "what", what, "error", err)
 			warned = time.Now()
 		}
-		if !sleep(ctx, pause/2+rand.N(pause/2)) {
+		if !wait.For(ctx, pause/2+rand.N(pause/2)) {
 			return ctx.Err()
 		}
 		pause = min(2*pause, maxPause)
@@ -115,7 +117,7 @@ func (d *Directory) Register(ctx context.Context, log *slog.Logger, s Service) e
 		err := within(ctx, s.TTL, func(ctx context.Context) error {
 			return d.client.Agent().ServiceRegisterOpts(registration, api.ServiceRegisterOpts{}.WithContext(ctx))
 		})
-		for err == nil && sleep(ctx, s.TTL/renewShare) {
+		for err == nil && wait.For(ctx, s.TTL/renewShare) {
 			err = within(ctx, s.TTL, func(ctx context.Context) error {
 				return d.client.Agent().UpdateTTLOpts(check, "", api.HealthPassing, query(ctx))
 			})
@@ -202,7 +204,7 @@ func (d *Directory) stay(ctx context.Context, p Presence, key, session string) e
 		defer close(followed)
 		d.follow(ctx, key, session, cancel)
 	}()
-	for sleep(ctx, p.TTL/renewShare) {
+	for wait.For(ctx, p.TTL/renewShare) {
 		err := within(ctx, p.TTL, func(ctx context.Context) error {
 			entry, _, err := d.client.Session().Renew(session, write(ctx))
 			if err == nil && entry == nil {
@@ -211,7 +213,7 @@ func (d *Directory) stay(ctx context.Context, p Presence, key, session string) e
 			return err
 		})
 		// No answer: Consul keeps the session for its TTL at least, and there is nothing better to do.
-		if err != nil && !sleep(ctx, firstPause) {
+		if err != nil && !wait.For(ctx, firstPause) {
 			break
 		}
 	}
@@ -230,7 +232,7 @@ func (d *Directory) follow(ctx context.Context, key, session string, lost func(e
 		pair, meta, err := d.client.KV().Get(key, q.WithContext(ctx))
 		switch {
 		case err != nil:
-			if !sleep(ctx, firstPause) {
+			if !wait.For(ctx, firstPause) {
 				return
 			}
 			index = 0
@@ -287,14 +289,3 @@ func within(ctx context.Context, ttl time.Duration, call func(context.Context) e
 
 func query(ctx context.Context) *api.QueryOptions { return new(api.QueryOptions).WithContext(ctx) }
 func write(ctx context.Context) *api.WriteOptions { return new(api.WriteOptions).WithContext(ctx) }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"muster/internal/wait"
 )
 
 // Pauses and shares of Lead.
@@ -35,6 +37,9 @@ type Campaign struct {
 	// that: Lead waits for it. When it returns earlier, the lease is given back and, after a pause,
 	// campaigned for again.
 	Work func(ctx context.Context, token uint64) error
+	// Lost is told of each term that ended because the lease was lost or not renewed in time, NotRenewed of
+	// each attempt to renew it that failed; for metrics. nil: nobody.
+	Lost, NotRenewed func()
 }
 
 func (c Campaign) claim() Claim {
@@ -52,6 +57,12 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 	if c.Work == nil {
 		return fmt.Errorf("campaign for lease %q: no work", c.Name)
 	}
+	if c.Lost == nil {
+		c.Lost = func() {}
+	}
+	if c.NotRenewed == nil {
+		c.NotRenewed = func() {}
+	}
 	log = log.With("lease", c.Name)
 	pause := firstPause
 	var warned time.Time // that there is no lease; zero: it went well since
@@ -67,7 +78,7 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 		if time.Since(started) > maxPause {
 			pause = firstPause // it went well for a while
 		}
-		wait := Jitter(pause)
+		apart := Jitter(pause)
 		if err == nil {
 			warned = time.Time{}
 		} else {
@@ -75,9 +86,9 @@ func Lead(ctx context.Context, log *slog.Logger, s Store, c Campaign) error {
 			if time.Since(warned) > remindTime {
 				level, warned = slog.LevelWarn, time.Now()
 			}
-			log.Log(ctx, level, "no lease; campaigning on", "error", err, "pause", wait)
+			log.Log(ctx, level, "no lease; campaigning on", "error", err, "pause", apart)
 		}
-		if !sleep(ctx, wait) {
+		if !wait.For(ctx, apart) {
 			return ctx.Err()
 		}
 		pause = min(2*pause, maxPause)
@@ -92,7 +103,7 @@ func hold(ctx context.Context, log *slog.Logger, held Held, c Campaign) error {
 	keeping, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {
 		defer close(kept)
-		keep(keeping, log, work, held, c.TTL)
+		keep(keeping, log, work, held, c)
 	}()
 	err := c.Work(work, held.Token())
 	why := context.Cause(work)
@@ -108,6 +119,8 @@ func hold(ctx context.Context, log *slog.Logger, held Held, c Campaign) error {
 		why = errEnded
 	case ctx.Err() != nil:
 		why = ctx.Err()
+	case errors.Is(why, ErrLost), errors.Is(why, errExpired):
+		c.Lost()
 	}
 	if errors.Is(err, context.Canceled) {
 		err = nil // it was told to
@@ -123,7 +136,8 @@ var (
 
 // keep renews a lease until ctx ends or the lease is lost, which ends the term. It goes on while the work
 // winds down after the end of its context, so that nobody else begins meanwhile.
-func keep(ctx context.Context, log *slog.Logger, t *term, held Held, ttl time.Duration) {
+func keep(ctx context.Context, log *slog.Logger, t *term, held Held, c Campaign) {
+	ttl := c.TTL
 	wait := Jitter(ttl / renewShare)
 	for {
 		timer := time.NewTimer(wait)
@@ -150,6 +164,7 @@ func keep(ctx context.Context, log *slog.Logger, t *term, held Held, ttl time.Du
 			t.end(ErrLost)
 			return
 		case err != nil:
+			c.NotRenewed()
 			log.Warn("renew the lease", "error", err)
 			wait = Jitter(ttl / retryShare)
 		case !t.extend(sent.Add(ttl - Margin(ttl))):
@@ -241,15 +256,4 @@ func (t *term) extend(to time.Time) bool {
 // Jitter returns a random duration from d/2 to d, so that those who wait do not all come at once.
 func Jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d/2)+1))
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -313,3 +313,53 @@ func TestConfig(t *testing.T) {
 		t.Errorf("no word about consul.address in: %v", got)
 	}
 }
+
+// Whoever is asked for the floor and does not answer keeps nobody waiting for ever.
+func TestFloorThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := lease.Claim{Name: "l", Floor: func(ctx context.Context) (uint64, error) {
+			<-ctx.Done()
+			return 0, ctx.Err()
+		}}
+		begin := time.Now()
+		if _, err := c.FloorOf(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
+}
+
+// Renewals that fail are told of, each one, and so is the term that ends for it; one that ends by itself is not
+// lost.
+func TestLossIsToldOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		lost, failed := 0, 0
+		ctx, stop := context.WithCancel(t.Context())
+		began, ended := make(chan struct{}), make(chan error, 1)
+		go func() {
+			ended <- lease.Lead(ctx, slog.New(slog.DiscardHandler), m, lease.Campaign{
+				Name: "x", Holder: "h", TTL: ttl, Lost: func() { lost++ }, NotRenewed: func() { failed++ },
+				Work: func(work context.Context, _ uint64) error {
+					began <- struct{}{}
+					<-work.Done()
+					return work.Err()
+				},
+			})
+		}()
+		<-began
+		m.set(func() { m.down = errors.New("away") })
+		time.Sleep(2 * ttl)
+		m.set(func() { m.down = nil })
+		<-began
+		if lost != 1 || failed < 2 {
+			t.Errorf("%d terms and %d renewals are told of, want 1 and some", lost, failed)
+		}
+		stop()
+		<-ended
+		if lost != 1 {
+			t.Errorf("a term that was given up counts as lost")
+		}
+	})
+}

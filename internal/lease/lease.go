@@ -127,11 +127,16 @@ func NextToken(remembered, floor uint64, now time.Time) uint64 {
 	return max(remembered, floor) + 1
 }
 
-// FloorOf asks for the floor of a claim.
+// floorTime bounds the question for a floor: whoever is asked may be behind a network that swallows it.
+const floorTime = 5 * time.Second
+
+// FloorOf asks for the floor of a claim, for no longer than floorTime.
 func (c Claim) FloorOf(ctx context.Context) (uint64, error) {
 	if c.Floor == nil {
 		return 0, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, floorTime)
+	defer cancel()
 	floor, err := c.Floor(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the newest token of lease %q: %w", c.Name, err)

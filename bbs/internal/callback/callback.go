@@ -13,6 +13,7 @@ import (
 
 	"muster/bbs/internal/store"
 	"muster/bbs/task"
+	"muster/internal/wait"
 )
 
 // Limits and times of deliveries.
@@ -36,6 +37,10 @@ const (
 	// idlePerHost is how many connections to one receiver are kept.
 	idlePerHost = 64
 )
+
+// TellingTime is how long all tries of a delivery together take at most, when a task counts as stuck after kick:
+// what is left is for the database.
+func TellingTime(kick time.Duration) time.Duration { return kick * 5 / 6 }
 
 // Store is what deliveries do to tasks; *store.Store does it.
 type Store interface {
@@ -64,14 +69,15 @@ type Options struct {
 	Fence store.Fence
 	// TLS is our identity, and whom we trust: identity.Files.ClientByName. Nil: the system's.
 	TLS *tls.Config
-	// Kick is after how long convergence takes a RESOLVING task for stuck: all tries together take at
-	// most five sixths of it. 0: that of task.DefaultPolicy.
+	// Kick is after how long convergence takes a RESOLVING task for stuck; see TellingTime. 0: that of task.DefaultPolicy.
 	Kick time.Duration
 	// Timeout bounds one request, answer included; 0: DefaultTimeout.
 	Timeout time.Duration
 	// Workers is how many deliveries run at a time: up, one dead receiver delays others less; down, less
 	// memory and fewer connections. 0: DefaultWorkers.
 	Workers int
+	// Dropped is told of every delivery for which there was no room; may be nil. Calls may overlap.
+	Dropped func()
 	// Done is told of every delivery that was begun; may be nil. Calls may overlap.
 	Done func(o Outcome, took time.Duration)
 }
@@ -81,10 +87,11 @@ type Pool struct {
 	Options
 	client *http.Client
 	queue  chan delivery
-	pause  func(ctx context.Context, d time.Duration) // returns early with ctx
+	pause  func(ctx context.Context, d time.Duration) bool // returns early with ctx
 
 	mu     sync.Mutex
 	active map[task.GUID]bool // waiting or being delivered
+	full   bool               // there was no room for the last one
 }
 
 // delivery is a task to tell of. What is told is read when its turn comes, so that it cannot be that
@@ -105,11 +112,14 @@ func New(o Options) *Pool {
 	if o.Kick <= 0 {
 		o.Kick = task.DefaultPolicy().Kick
 	}
+	if o.Dropped == nil {
+		o.Dropped = func() {}
+	}
 	if o.Done == nil {
 		o.Done = func(Outcome, time.Duration) {}
 	}
 	return &Pool{
-		Options: o, queue: make(chan delivery, QueueLimit), pause: pause, active: map[task.GUID]bool{},
+		Options: o, queue: make(chan delivery, QueueLimit), pause: wait.For, active: map[task.GUID]bool{},
 		client: &http.Client{
 			Transport: &http.Transport{
 				TLSClientConfig: o.TLS, ForceAttemptHTTP2: true, DisableCompression: true,
@@ -142,11 +152,26 @@ func (p *Pool) Submit(t task.Task, trace string) bool {
 	}
 	select {
 	case p.queue <- delivery{t.GUID, trace}:
-		p.active[t.GUID] = true
+		p.active[t.GUID], p.full = true, false
 		return true
 	default:
-		return false
 	}
+	if !p.full { // one line for all that find no room
+		p.full = true
+		p.Log.Warn("task callbacks put off: too many are waiting", "task_guid", t.GUID, "waiting", len(p.queue))
+	}
+	p.Dropped()
+	return false
+}
+
+// Waiting returns how many deliveries wait for a worker.
+func (p *Pool) Waiting() int { return len(p.queue) }
+
+// Active returns how many deliveries are under way.
+func (p *Pool) Active() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, len(p.active)-len(p.queue))
 }
 
 // Run delivers what is submitted until ctx ends, which is to be no later than the lease. It returns
@@ -187,7 +212,7 @@ func (p *Pool) work(ctx context.Context, d delivery) {
 // deliver marks the task, tells of it, and deletes it.
 func (p *Pool) deliver(ctx context.Context, d delivery) Outcome {
 	// From here to the kick, the task is ours.
-	telling, cancel := context.WithTimeout(ctx, p.Kick*5/6)
+	telling, cancel := context.WithTimeout(ctx, TellingTime(p.Kick))
 	defer cancel()
 	log, call := p.Log.With("task_guid", d.guid, "trace_id", d.trace), store.Call{TraceID: d.trace, Fence: p.Fence}
 	if _, err := p.Store.ApplyTask(ctx, task.Event{Name: task.Resolve, GUID: d.guid}, call); err != nil {
@@ -264,14 +289,4 @@ func receiver(text string) (*url.URL, error) {
 		return nil, errors.New("completion_callback_url: want http://HOST or https://HOST, got " + u.Redacted())
 	}
 	return u, nil
-}
-
-// pause waits, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

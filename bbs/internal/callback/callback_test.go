@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"muster/bbs/internal/store"
 	"muster/bbs/task"
 	"muster/internal/identity"
+	"muster/internal/wait"
 )
 
 // records keeps tasks in memory, by the rules of bbs/task.
@@ -94,7 +96,7 @@ func start(t *testing.T, o Options) *world {
 	o.Store, o.Log, o.Fence = w.records, slog.New(slog.DiscardHandler), store.Fence{Lease: "bbs", Token: 7}
 	o.Done = func(o Outcome, _ time.Duration) { w.ended <- o }
 	w.Pool = New(o)
-	w.pause = func(_ context.Context, d time.Duration) { w.pauses = append(w.pauses, d) }
+	w.pause = func(_ context.Context, d time.Duration) bool { w.pauses = append(w.pauses, d); return true }
 	ctx, cancel := context.WithCancelCause(context.Background())
 	w.stop = cancel
 	go func() { w.stopped <- w.Run(ctx) }()
@@ -454,7 +456,9 @@ func TestWorkersAreBounded(t *testing.T) {
 // TestQueueIsBounded takes no more than fits, and what it did not take another time.
 func TestQueueIsBounded(t *testing.T) {
 	t.Parallel()
-	p := New(Options{Log: slog.New(slog.DiscardHandler)}) // which does not run
+	var lines strings.Builder
+	dropped := 0
+	p := New(Options{Log: slog.New(slog.NewTextHandler(&lines, nil)), Dropped: func() { dropped++ }}) // which does not run
 	r := &records{tasks: map[task.GUID]*task.Task{}}
 	for i := range QueueLimit {
 		if !p.Submit(r.completed(task.GUID(fmt.Sprint(i)), "http://host/"), "") {
@@ -462,8 +466,13 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 	late := r.completed("late", "http://host/")
-	if p.Submit(late, "") {
-		t.Error("more was taken than fits")
+	for range 2 {
+		if p.Submit(late, "") {
+			t.Error("more was taken than fits")
+		}
+	}
+	if n := strings.Count(lines.String(), "level=WARN"); dropped != 2 || n != 1 || p.Waiting() != QueueLimit || p.Active() != 0 {
+		t.Errorf("%d are dropped, %d lines say so, %d wait and %d are under way", dropped, n, p.Waiting(), p.Active())
 	}
 	<-p.queue
 	if !p.Submit(late, "") {
@@ -516,7 +525,7 @@ func TestEndsBeforeTheKick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := start(t, Options{})
 		receiver := &silent{}
-		w.pause, w.client.Transport = pause, receiver
+		w.pause, w.client.Transport = wait.For, receiver
 		begun := time.Now()
 		if got := w.deliver(t, "http://host/"); got != Later {
 			t.Error(got)

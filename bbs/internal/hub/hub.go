@@ -23,8 +23,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"muster/bbs/internal/store"
+	"muster/internal/wait"
 )
 
 // Limits and times of the hub.
@@ -69,6 +71,12 @@ const (
 	readPortion = 1000
 	// pollEvery is how often the log is looked at without being told to.
 	pollEvery = time.Second
+	// listenTime bounds what is asked of the listening connection, and the way to it.
+	listenTime = 5 * time.Second
+	// probeEvery is how often that connection is asked whether it is still there: when the network swallows
+	// what is sent, a connection that only listens never learns of it. Up: notifications may be missing for
+	// longer, and the poll makes up for them; down: more questions to the database.
+	probeEvery = 5 * time.Second
 	// listenPause is the wait before listening again after a lost connection.
 	listenPause = 200 * time.Millisecond
 	// ticksPerBookmark is how often watches are looked after in the time between two bookmarks.
@@ -95,6 +103,7 @@ type Hub struct {
 	log      *slog.Logger
 	bookmark time.Duration
 	poll     time.Duration
+	probe    time.Duration
 
 	poke chan struct{} // capacity 1: the log has something that is not in the ring
 
@@ -121,7 +130,7 @@ func New(log *slog.Logger, bookmark time.Duration) *Hub {
 		bookmark = DefaultBookmark
 	}
 	return &Hub{
-		log: log, bookmark: bookmark, poll: pollEvery, poke: make(chan struct{}, 1),
+		log: log, bookmark: bookmark, poll: pollEvery, probe: probeEvery, poke: make(chan struct{}, 1),
 		reading: trouble{what: "read the log"}, listening: trouble{what: "listen for commits of other replicas"},
 		wide: newPacer(perWideWake, maxWideLinger), narrow: newPacer(perWake, maxLinger), watches: map[shelf]map[*Watch]struct{}{},
 	}
@@ -236,7 +245,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-h.poke:
-			if !pause(ctx, max(gapLinger, time.Until(last.Add(readPause)))) {
+			if !wait.For(ctx, max(gapLinger, time.Until(last.Add(readPause)))) {
 				break
 			}
 			h.mu.Lock()
@@ -344,40 +353,59 @@ func (h *Hub) listen(ctx context.Context) {
 			return
 		}
 		h.listening.failed(h.log, err)
-		pause(ctx, listenPause)
-	}
-}
-
-// pause waits, and reports false when the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
+		wait.For(ctx, listenPause)
 	}
 }
 
 func (h *Hub) listenOnce(ctx context.Context) error {
-	pooled, err := h.store.Pools.Read.Acquire(ctx)
+	conn, err := h.listenConn(ctx)
 	if err != nil {
 		return err
 	}
-	conn := pooled.Hijack() // it waits for ever, so it must not count against the pool
 	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "listen bbs_events"); err != nil {
-		return err
-	}
 	h.listening.worked(h.log)
 	h.look() // what was committed before we listened
 	return h.notified(ctx, conn)
 }
 
+// listenConn returns a connection that listens.
+func (h *Hub) listenConn(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, listenTime)
+	defer cancel()
+	pooled, err := h.store.Pools.Read.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn := pooled.Hijack() // it waits for ever, so it must not count against the pool
+	if _, err := conn.Exec(ctx, "listen bbs_events"); err != nil {
+		conn.Close(ctx)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// notification waits for the next one, and asks from time to time whether the connection is still there.
+func (h *Hub) notification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+	for {
+		waiting, cancel := context.WithTimeout(ctx, h.probe)
+		n, err := conn.WaitForNotification(waiting)
+		silent := waiting.Err() != nil && pgconn.Timeout(err)
+		cancel()
+		if ctx.Err() != nil || !silent {
+			return n, err
+		}
+		asking, cancel := context.WithTimeout(ctx, listenTime)
+		err = conn.Ping(asking)
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("ask whether the connection is still there: %w", err)
+		}
+	}
+}
+
 func (h *Hub) notified(ctx context.Context, conn *pgx.Conn) error {
 	for {
-		n, err := conn.WaitForNotification(ctx)
+		n, err := h.notification(ctx, conn)
 		if err != nil {
 			return err
 		}

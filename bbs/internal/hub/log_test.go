@@ -140,6 +140,42 @@ func TestOutageInTheLog(t *testing.T) {
 	}
 }
 
+// A network that swallows what is sent makes nothing wait for ever: the log is read, and listened to, on
+// connections that are new as soon as those get through, and whoever opens a watch meanwhile is told that the
+// database does not answer.
+func TestSilentNetwork(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t, store.Migrate)
+	link := pgtest.NewLink(t, url)
+	defer link.Close()
+	heard := make(chan string, 64)
+	h := listening(t, link.URL, heard) // which probes each 100 ms
+	w, err := h.Watch(t.Context(), 0, Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	run(t, url, silent, 1)
+	run(t, url, "select pg_notify('bbs_events', '1')")
+	upTo(t, w, 1)
+	link.Silence()
+	if _, err := h.Watch(t.Context(), 2, Filter{}); !errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a watch of what only the database knows is told %v, want %v", err, store.ErrUnavailable)
+	}
+	h.look()
+	for range 2 { // in any order
+		if line := <-heard; !strings.HasPrefix(line, "the hub has trouble with the database") {
+			t.Errorf("logged %q", line)
+		}
+	}
+	run(t, url, silent, 1)
+	link.Heal()
+	upTo(t, w, 2) // by listening again
+	run(t, url, silent, 1)
+	run(t, url, "select pg_notify('bbs_events', '3')")
+	upTo(t, w, 3)
+}
+
 // upTo takes from a watch until it has got so far.
 func upTo(t *testing.T, w *Watch, want uint64) {
 	t.Helper()
@@ -191,7 +227,7 @@ func listening(t *testing.T, url string, heard chan string) *Hub {
 	}
 	log := slog.New(lines{slog.NewTextHandler(io.Discard, nil), heard})
 	h := New(log, 20*time.Millisecond)
-	h.poll = time.Hour
+	h.poll, h.probe = time.Hour, 100*time.Millisecond
 	sealer, err := seal.New("k", map[string]string{"k": "a passphrase"})
 	if err != nil {
 		t.Fatal(err)

@@ -10,9 +10,6 @@ import (
 	"muster/bbs/lrp"
 )
 
-// maxFields is how many fields an error names at most: details travel in trailers, which are small.
-const maxFields = 32
-
 // invalidReason is the reason in the ErrorInfo beside a BadRequest: Diego's name of the error.
 const invalidReason = "InvalidRequest"
 
@@ -21,7 +18,7 @@ const invalidReason = "InvalidRequest"
 func encodeInvalid(inv *lrp.Invalid) error {
 	bad := &errdetails.BadRequest{}
 	info := &errdetails.ErrorInfo{Reason: invalidReason, Domain: Domain, Metadata: map[string]string{}}
-	for i, f := range inv.Fields[:min(len(inv.Fields), maxFields)] {
+	for i, f := range inv.Fields[:min(len(inv.Fields), lrp.MaxFieldErrors)] {
 		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: f.Path(), Description: f.Problem})
 		n := strconv.Itoa(i)
 		info.Metadata[n+".field"], info.Metadata[n+".problem"] = f.Field, f.Problem

@@ -2,18 +2,21 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"muster/bbs/internal/hub"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
 // logged says at which level a call that writes is logged. What clients ask for is told: it is what
 // everything else follows from, and the request id leads from there through the logs of all daemons.
-// What daemons report comes thousands of times a second. Reads and signs of life are not logged.
+// What daemons report comes thousands of times a second. Reads and signs of life are not logged, unless they
+// are made by somebody who may not: see logCall.
 func logged() map[string]slog.Level {
 	levels := map[string]slog.Level{}
 	for level, methods := range map[slog.Level][]string{
@@ -45,17 +48,53 @@ func logged() map[string]slog.Level {
 
 // logCall writes the one line of a call that ended.
 func (s *Server) logCall(ctx context.Context, method string, req any, err error, took time.Duration) {
-	level, writes := s.levels[method]
-	if !writes || !s.Log.Enabled(ctx, level) {
+	level, told := s.levels[method]
+	if status.Code(err) == codes.PermissionDenied { // whatever it was: somebody has the wrong certificate, or tries
+		level, told = slog.LevelInfo, true
+	}
+	if !told || !s.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := append(make([]slog.Attr, 0, 8), slog.String("method", method), slog.String("trace_id", traceID(ctx)))
+	attrs := append(make([]slog.Attr, 0, 10), slog.String("method", method), slog.String("trace_id", traceID(ctx)))
+	attrs = append(attrs, s.who(ctx)...)
 	attrs = append(attrs, subject(req)...)
 	attrs = append(attrs, slog.String("code", status.Code(err).String()), slog.Duration("took", took))
 	if err != nil && status.Code(err) != codes.OK {
 		attrs = append(attrs, slog.String("error", status.Convert(err).Message()))
 	}
 	s.Log.LogAttrs(ctx, level, "call", attrs...)
+}
+
+// who says who is calling: the role, and of cells which one.
+func (s *Server) who(ctx context.Context) []slog.Attr {
+	id, err := s.Identify(ctx)
+	switch {
+	case err != nil:
+		return []slog.Attr{slog.String("role", "unknown")}
+	case id.Cell != "":
+		return []slog.Attr{slog.String("role", string(id.Role)), slog.String("caller_cell_id", id.Cell)}
+	}
+	return []slog.Attr{slog.String("role", string(id.Role))}
+}
+
+// logWatch writes the one line of a watch that ended. One that was too slow is a reader in trouble.
+func (s *Server) logWatch(ctx context.Context, r *bbsv1.WatchRequest, why error, took time.Duration) {
+	level, reason := slog.LevelInfo, "the caller left"
+	switch {
+	case errors.Is(why, hub.ErrSlow):
+		level, reason = slog.LevelWarn, why.Error()
+	case why != nil && ctx.Err() == nil:
+		reason = why.Error()
+	}
+	attrs := append(s.who(ctx), slog.String("trace_id", traceID(ctx)), slog.Uint64("after_revision", r.GetAfterRevision()))
+	for _, part := range []struct{ name, value string }{
+		{"cell_id", r.GetCellId()}, {"domain", r.GetDomain()}, {"process_guid", r.GetProcessGuid()}, {"task_guid", r.GetTaskGuid()},
+	} {
+		if part.value != "" {
+			attrs = append(attrs, slog.String(part.name, part.value))
+		}
+	}
+	s.Log.LogAttrs(ctx, level, "watch ended", append(attrs, slog.Duration("took", took), slog.String("reason", reason))...)
 }
 
 // subject says what a request is about.

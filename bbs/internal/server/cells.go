@@ -39,8 +39,8 @@ func (s *Server) Domains(ctx context.Context, r *bbsv1.DomainsRequest) (*bbsv1.D
 
 // UpsertDomain declares a domain fresh.
 func (s *Server) UpsertDomain(ctx context.Context, r *bbsv1.UpsertDomainRequest) (*bbsv1.UpsertDomainResponse, error) {
-	if r.GetDomain() == "" {
-		return nil, missing("domain", "name the domain")
+	if wrong := lrp.NameErrors("domain", r.GetDomain(), true); len(wrong) > 0 {
+		return nil, &lrp.Invalid{Fields: wrong}
 	}
 	if err := s.store().UpsertDomain(ctx, lrp.Domain(r.GetDomain()), time.Duration(r.GetTtl())*time.Second); err != nil {
 		return nil, err

@@ -14,6 +14,13 @@ import (
 
 // Watch streams changes.
 func (s *Server) Watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServer) error {
+	start := time.Now()
+	err := s.watch(r, stream)
+	s.logWatch(stream.Context(), r, err, time.Since(start))
+	return err
+}
+
+func (s *Server) watch(r *bbsv1.WatchRequest, stream bbsv1.BBSService_WatchServer) error {
 	ctx := stream.Context()
 	if err := s.authorize(ctx, bbsv1.BBSService_Watch_FullMethodName, r); err != nil {
 		return err

@@ -68,6 +68,7 @@ func (b *batch) commit(ctx context.Context) int {
 	if err != nil {
 		var inv *lrp.Invalid
 		if !errors.As(err, &inv) {
+			b.s.Failed()
 			b.s.Log.Error("batch not committed", "error", err, "calls", len(b.requests), "outcome_unknown", b.unknown)
 		}
 		b.answerAll(err)
@@ -125,6 +126,7 @@ func (b *batch) run(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		b.pass()
+		b.s.Retried()
 		b.s.Log.Debug("batch is tried again", "error", err, "attempt", try, "calls", len(b.requests))
 		t := time.NewTimer(pause)
 		<-t.C

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"muster/bbs/lrp"
+	"muster/cells"
 	"muster/internal/pgtest"
 )
 
@@ -206,5 +209,36 @@ func TestMeaningOfErrors(t *testing.T) {
 	}
 	if err := io.ErrUnexpectedEOF; isRejected(err) || !isRetryable(err) || !outcomeUnknown(err) {
 		t.Error("a broken connection may have committed, and can be tried again")
+	}
+}
+
+// What waits for the writers is told, by kind, and so is each attempt that failed.
+func TestWaitingAndFailures(t *testing.T) {
+	t.Parallel()
+	retried, failed := 0, 0
+	url := pgtest.Database(t, Migrate)
+	pools, err := OpenPools(t.Context(), url, 4)
+	must(t, err)
+	defer pools.Close()
+	s, err := New(Options{Pools: pools, Log: quiet(), Sealer: sealer(t, "k"), Retried: func() { retried++ }, Failed: func() { failed++ }})
+	must(t, err)
+	ctx, leave := context.WithCancel(t.Context()) // and nobody writes
+	var calls sync.WaitGroup
+	calls.Go(func() { s.Desire(ctx, app("p", 1), Call{}) })
+	calls.Go(func() { s.Heartbeat(ctx, cells.Presence{Cell: "c"}, time.Second, Call{}) })
+	calls.Go(func() { s.DesireAll(ctx, []lrp.Desired{app("q", 1)}, Call{}) })
+	for s.Waiting() != (Waiting{Calls: 1, Signs: 1, Chunks: 1}) {
+		runtime.Gosched()
+	}
+	leave()
+	calls.Wait()
+	if got := s.Waiting().Chunks; got != 0 {
+		t.Errorf("%d chunks wait that nobody waits for", got)
+	}
+	pools.Write.Close() // which is as good as a database that is away
+	r := &request{ctx: t.Context(), call: &Call{}, op: &desireOp{desired: app("p", 1), epoch: newEpoch}, answer: make(chan error, 1)}
+	s.commit(t.Context(), []*request{r}, func() {})
+	if err := <-r.answer; !errors.Is(err, ErrUnavailable) || retried != attempts-1 || failed != 1 {
+		t.Errorf("%v after %d attempts more, and %d batches given up; want %d and 1", err, retried, failed, attempts-1)
 	}
 }

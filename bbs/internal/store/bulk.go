@@ -143,15 +143,25 @@ func (s *Store) travel(ctx context.Context, items []item, lane []int, answers []
 
 // sendChunk queues a chunk and waits for its answers. It says why some do not come.
 func (s *Store) sendChunk(ctx context.Context, c *chunk) error {
+	if err := s.handOver(ctx, c); err != nil {
+		return err
+	}
 	select {
-	case s.chunks <- c:
+	case <-c.done:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.closed:
 		return ErrClosed
 	}
+}
+
+// handOver waits until a writer takes a chunk.
+func (s *Store) handOver(ctx context.Context, c *chunk) error {
+	s.waitingChunks.Add(1)
+	defer s.waitingChunks.Add(-1)
 	select {
-	case <-c.done:
+	case s.chunks <- c:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -19,7 +19,8 @@ type Call struct {
 	TraceID string
 	// RequestID makes a creating call safe to repeat: a call with the id of one that succeeded has no
 	// effect and gets the same answer, as long as it asks for the same. Empty: not remembered. Calls
-	// that create nothing are safe to repeat anyway and ignore it.
+	// that create nothing ignore it. Most of them say what is, and saying so again changes nothing; what a
+	// repeated Reject, Complete, Fail or Crash does is in docs/differences.md.
 	RequestID string
 	// RequestDigest says what is asked for: equal requests have equal digests. It has a meaning with a
 	// RequestID only.

@@ -12,6 +12,7 @@ import (
 
 	"muster/bbs/converge"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -28,6 +29,13 @@ type Comparison struct {
 	Revision uint64
 	// Snapshot has only the processes that may need something.
 	converge.Snapshot
+	// At is when it was: whatever was due then is there.
+	At time.Time
+	// Tasks are those that may be due, as far as task.Plan and task.Callbacks look at them.
+	Tasks []task.Task
+	// Waiting stands for the COMPLETED, PENDING and RESOLVING tasks that are not due: one for each state,
+	// with the earliest of each of their times, and nothing else.
+	Waiting []task.Task
 	// Crashed are instances that wait for their back-off, those that waited longest first. Only key,
 	// state, crash count and since are set.
 	Crashed []lrp.Actual
@@ -39,6 +47,7 @@ type Counts struct {
 	Processes int64
 	Desired   int64 // instances
 	Actuals   map[ActualKind]int64
+	Tasks     map[task.State]int64
 }
 
 // ActualKind is what instances are counted by.
@@ -47,19 +56,21 @@ type ActualKind struct {
 	State    lrp.State
 }
 
-// Compare finds what may need something: what converge.Plan says to that is what it would say to
-// everything, unless there is more than one plan can hold. It reads no row of a process that is as it
-// should be.
+// Compare finds what may need something: what converge.Plan and task.Plan say to that is what they would
+// say to everything, unless there is more than one plan can hold. It reads no row of a process that is as
+// it should be, and of tasks only those that may be due. All of it, what is known of the cells included,
+// is of one moment: a task that started on a new cell is not met without that cell.
 func (s *Store) Compare(ctx context.Context, grace time.Duration) (Comparison, error) {
-	c := Comparison{Counts: Counts{Actuals: map[ActualKind]int64{}}}
+	now := s.now()
+	c := Comparison{At: now, Counts: Counts{Actuals: map[ActualKind]int64{}, Tasks: map[task.State]int64{}}}
 	c.Grace = grace
 	found := map[lrp.ProcessGUID]bool{}
-	now := s.now()
 	err := s.inSnapshot(ctx,
 		func(pb *pgx.Batch) {
 			pb.Queue(s.sql["newest_revision"]).QueryRow(func(r pgx.Row) error { return r.Scan(&c.Revision) })
 			s.queueCounts(pb, &c.Counts)
 			s.queueKnowledge(pb, &c.Snapshot, now)
+			s.queueTasks(pb, &c)
 			s.queueNarrow(pb, found)
 			s.queueCrashed(pb, &c.Crashed)
 		},
@@ -173,6 +184,50 @@ func (s *Store) queueNarrow(pb *pgx.Batch, found map[lrp.ProcessGUID]bool) {
 			return nil
 		})
 	}
+}
+
+// queueTasks asks for the tasks that may be due, and when the others will be.
+func (s *Store) queueTasks(pb *pgx.Batch, c *Comparison) {
+	marks := s.TaskPolicy.Marks(c.At)
+	states := []any{taskStateName(task.Pending), taskStateName(task.Running), taskStateName(task.Completed), taskStateName(task.Resolving)}
+	args := append(states, marks.Created, marks.Updated, marks.Completed)
+	pb.Queue(s.sql["count_tasks"], args[4:]...).Query(func(rows pgx.Rows) error {
+		var state string
+		var n int64
+		var created, updated, completed *time.Time
+		_, err := pgx.ForEachRow(rows, []any{&state, &n, &created, &updated, &completed}, func() error {
+			t := task.Task{State: taskStateOf(state), CreatedAt: timeOrZero(created), UpdatedAt: timeOrZero(updated), FirstCompletedAt: timeOrZero(completed)}
+			c.Counts.Tasks[t.State] = n
+			if t.State != task.Running { // nothing becomes due by itself
+				t.Definition.CompletionCallbackURL = "anywhere" // some of them may have one
+				c.Waiting = append(c.Waiting, t)
+			}
+			return nil
+		})
+		return err
+	})
+	pb.Queue(s.sql["odd_tasks"], append(args, narrowLimit)...).Query(func(rows pgx.Rows) (err error) {
+		c.Tasks, err = collect(s, rows, s.scanTaskOutline)
+		return err
+	})
+}
+
+// scanTaskOutline reads a row of odd_tasks. Its definition is there only if somebody may have to be told.
+func (s *Store) scanTaskOutline(rows pgx.CollectableRow) (task.Task, error) {
+	var t task.Task
+	var state string
+	var completed *time.Time
+	var definition []byte
+	err := rows.Scan(&t.GUID, &t.Domain, &state, &t.Cell, &t.CreatedAt, &t.UpdatedAt, &completed, &t.RejectionCount, &definition)
+	if err != nil {
+		return task.Task{}, err
+	}
+	t.State, t.CreatedAt, t.UpdatedAt, t.FirstCompletedAt = taskStateOf(state), t.CreatedAt.UTC(), t.UpdatedAt.UTC(), timeOrZero(completed)
+	if definition == nil {
+		return t, nil
+	}
+	t.Definition, err = s.openTask(t.GUID, definition)
+	return t.Summary(), firstUnreadable("tasks", string(t.GUID), columnError{"definition", err})
 }
 
 func (s *Store) queueCrashed(pb *pgx.Batch, list *[]lrp.Actual) {

@@ -14,6 +14,7 @@ import (
 
 	"muster/bbs/converge"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 )
 
 const grace = 15 * time.Second
@@ -198,7 +199,7 @@ func TestCompareQuiet(t *testing.T) {
 	}
 	want := Counts{Processes: 5, Desired: 5, Actuals: map[ActualKind]int64{
 		{State: lrp.Running}: 2, {State: lrp.Claimed}: 1, {State: lrp.Unclaimed}: 1, {State: lrp.Crashed}: 1,
-	}}
+	}, Tasks: map[task.State]int64{}}
 	if diff := cmp.Diff(want, found.Counts); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

@@ -197,8 +197,16 @@ func (s *Store) payload(r *Record, batch int64, trace string) []byte {
 
 // Events returns up to limit entries of the log after a revision, in order, and where the log ends.
 // It returns ErrPruned when the next entry is gone, and newest < after when there is no such revision
-// yet.
+// yet. It takes no longer than readTime.
 func (s *Store) Events(ctx context.Context, after uint64, limit int) (records []Record, newest uint64, err error) {
+	err = s.briefly(ctx, func(ctx context.Context) error {
+		records, newest, err = s.readEvents(ctx, after, limit)
+		return err
+	})
+	return records, newest, err
+}
+
+func (s *Store) readEvents(ctx context.Context, after uint64, limit int) (records []Record, newest uint64, err error) {
 	rows, err := s.Pools.Read.Query(ctx, s.sql["events_after"], int64(after), limit)
 	if err != nil {
 		return nil, 0, unavailable("read the log", err)

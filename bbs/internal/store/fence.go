@@ -31,10 +31,13 @@ type fenceState struct {
 	newest        uint64
 }
 
-// Token returns the newest token of a lease under which something was written; 0: none.
+// Token returns the newest token of a lease under which something was written; 0: none. It takes no longer
+// than readTime.
 func (s *Store) Token(ctx context.Context, lease string) (uint64, error) {
 	var token int64
-	err := s.Pools.Read.QueryRow(ctx, s.sql["fence_token"], lease).Scan(&token)
+	err := s.briefly(ctx, func(ctx context.Context) error {
+		return s.Pools.Read.QueryRow(ctx, s.sql["fence_token"], lease).Scan(&token)
+	})
 	return uint64(token), unavailable("read the token of lease "+lease, err)
 }
 

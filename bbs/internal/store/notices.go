@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"muster/internal/wait"
 )
 
 const (
@@ -61,14 +63,9 @@ func (n *notices) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-n.wake:
 			n.mu.Lock()
-			wait := time.Until(n.next)
+			next := n.next
 			n.mu.Unlock()
-			t := time.NewTimer(wait)
-			select {
-			case <-ctx.Done():
-				t.Stop()
-			case <-t.C:
-			}
+			wait.For(ctx, time.Until(next))
 		}
 		n.settle()
 	}

@@ -1,10 +1,6 @@
 package store
 
-import (
-	"reflect"
-
-	"muster/bbs/lrp"
-)
+import "muster/bbs/lrp"
 
 // The names of what is refused to callers of desired records.
 const (
@@ -64,11 +60,9 @@ func (o *updateOp) decide(w *world, c Call) error {
 		return err
 	}
 	after := o.update.Apply(before)
-	after.Tag = before.Tag
-	if reflect.DeepEqual(before, after) {
-		return nil
+	if after.Tag == before.Tag {
+		return nil // nothing new
 	}
-	after.Tag = before.Tag.Next()
 	dr := w.draft()
 	if err := dr.change(&before, &after, o.epoch); err != nil {
 		return err

@@ -40,9 +40,9 @@ func (s *Store) queueOtherReads(pb *pgx.Batch, subj subjects, w *world) {
 		}
 	}
 	if len(counted) > 0 {
-		w.running = map[lrp.ProcessGUID]int{}
+		w.serving = map[lrp.ProcessGUID]int{}
 		for _, p := range counted {
-			w.running[p] = 0
+			w.serving[p] = 0
 		}
 		slices.Sort(counted)
 		args := []any{counted, int16(lrp.Recreate), presenceName(lrp.Ordinary), string(lrp.Running)}
@@ -50,11 +50,14 @@ func (s *Store) queueOtherReads(pb *pgx.Batch, subj subjects, w *world) {
 	}
 }
 
+// readCounts adds up what serves. What is wanted of the processes was read before.
 func (w *world) readCounts(rows pgx.Rows) error {
-	var p lrp.ProcessGUID
+	one := lrp.Actual{State: lrp.Running} // and the others of its row are like it
 	var n int
-	_, err := pgx.ForEachRow(rows, []any{&p, &n}, func() error {
-		w.running[p] = n
+	_, err := pgx.ForEachRow(rows, []any{&one.Process, &one.Index, &one.Retiring, &n}, func() error {
+		if one.Serves(w.wanted[one.Process].instances) {
+			w.serving[one.Process] += n
+		}
 		return nil
 	})
 	return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,6 +14,28 @@ import (
 	"muster/bbs/task"
 	"muster/cells"
 )
+
+// readTime bounds one read of a few rows that nobody else bounds: a network that swallows what is sent on it
+// looks like a database that thinks for long. Up: a database under load is waited for; down: silence is noticed
+// sooner.
+const readTime = 5 * time.Second
+
+// briefly makes a read of a few rows that must not take longer than readTime. When it does, the connections
+// are thrown away: others of the pool are silent too, most likely, and each would take as long to be found out.
+func (s *Store) briefly(ctx context.Context, read func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	err := read(bounded)
+	if err == nil || bounded.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	if was, now := s.silentAt.Load(), time.Now(); was == nil || now.Sub(*was) > readTime {
+		if s.silentAt.CompareAndSwap(was, &now) { // whoever else noticed waited for connections as old
+			s.Pools.Read.Reset()
+		}
+	}
+	return fmt.Errorf("%w within %v: %v", ErrUnavailable, readTime, err) // not as if the caller's own time were over
+}
 
 // snapshot reads in one read-only transaction and returns the revision that the reads show.
 func (s *Store) snapshot(ctx context.Context, queue func(*pgx.Batch)) (uint64, error) {
@@ -41,7 +64,7 @@ func unavailable(what string, err error) error {
 		return nil
 	case isRejected(err):
 		return invalid(err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), !isRetryable(err):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), !isRetryable(err):
 		return fmt.Errorf("%s: %w", what, err)
 	default:
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
@@ -288,9 +311,11 @@ func (s *Store) Everything(ctx context.Context) (e Everything, err error) {
 }
 
 // Revision returns where the log ends. It is also the cheapest way to ask whether the database
-// answers.
+// answers; if it does not, that is said after readTime at the latest.
 func (s *Store) Revision(ctx context.Context) (uint64, error) {
 	var revision uint64
-	err := s.Pools.Read.QueryRow(ctx, s.sql["newest_revision"]).Scan(&revision)
+	err := s.briefly(ctx, func(ctx context.Context) error {
+		return s.Pools.Read.QueryRow(ctx, s.sql["newest_revision"]).Scan(&revision)
+	})
 	return revision, unavailable("read the newest revision", err)
 }

@@ -76,7 +76,7 @@ func tables(t testing.TB, s *Store) contents {
 	t.Helper()
 	all, err := s.Everything(t.Context())
 	must(t, err)
-	tasks, _, err := s.TasksForConvergence(t.Context())
+	tasks, _, err := s.Tasks(t.Context(), TaskFilter{}, Page{})
 	must(t, err)
 	present, _, err := s.Cells(t.Context())
 	must(t, err)
@@ -88,7 +88,7 @@ func tables(t testing.TB, s *Store) contents {
 		c.Actuals[of(a)] = a
 	}
 	for _, x := range tasks {
-		c.Tasks[x.GUID] = x
+		c.Tasks[x.GUID] = x.Summary()
 	}
 	for _, p := range present {
 		c.Cells[p.Cell] = p

@@ -15,6 +15,7 @@ import (
 	"muster/bbs/internal/seal"
 	"muster/bbs/internal/wire"
 	"muster/bbs/lrp"
+	"muster/internal/wait"
 	bbsv1 "muster/proto/bbs/v1"
 )
 
@@ -217,8 +218,8 @@ func (r *rotator) pass(ctx context.Context) error {
 			if due, err := r.due(ctx); err != nil || !due {
 				return errors.Join(err, errSuperseded)
 			}
-			if err := wait(ctx, missedPause); err != nil {
-				return err
+			if !wait.For(ctx, missedPause) {
+				return ctx.Err()
 			}
 		}
 	}
@@ -245,20 +246,9 @@ func (r *rotator) table(ctx context.Context, t sealedTable) (missed int, unreada
 		missed += p.rows - written
 		r.tell(t, written)
 		// Half of the time belongs to the others.
-		if err := wait(ctx, time.Since(start)); err != nil {
-			return missed, unreadable, err
+		if !wait.For(ctx, time.Since(start)) {
+			return missed, unreadable, ctx.Err()
 		}
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
 

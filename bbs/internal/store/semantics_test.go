@@ -259,6 +259,51 @@ func TestRecreateEvacuation(t *testing.T) {
 	checkReplay(t, s)
 }
 
+// An instance that is to go is none of those that are wanted, whether it was scaled away or retired: of
+// the others only one is down at a time, also within one batch (bbs reference §5.3).
+func TestRecreateCountsWhatStays(t *testing.T) {
+	t.Parallel()
+	s := fresh(t)
+	ctx := t.Context()
+	by := func(index int32) lrp.InstanceKey {
+		return lrp.InstanceKey{Instance: lrp.InstanceGUID(fmt.Sprint("i", index)), Cell: "c"}
+	}
+	three, two := int32(3), int32(2)
+	for process, leave := range map[string]func(process string) error{
+		"scaled": func(p string) error {
+			return s.Update(ctx, lrp.ProcessGUID(p), lrp.Update{Instances: &two}, Call{})
+		},
+		"retired": func(p string) error { return s.Apply(ctx, lrp.Event{Name: lrp.Retire, Key: slotKey(p, 2)}, Call{}) },
+	} {
+		d := app(process, three)
+		d.Strategy = lrp.Recreate
+		must(t, s.Desire(ctx, d, Call{}))
+		for index := range three {
+			must(t, s.Apply(ctx, start(process, index, by(index)), Call{}))
+		}
+		must(t, leave(process))
+		var requests []*request
+		for index := range two {
+			ev := start(process, index, by(index))
+			ev.Name, ev.Epoch = lrp.EvacuateRunning, newEpoch()
+			requests = append(requests, &request{ctx: ctx, op: &eventOp{ev: ev}, call: &Call{}, answer: make(chan error, 1)})
+		}
+		s.commit(ctx, requests, func() {})
+		left := 0
+		for _, r := range requests {
+			must(t, <-r.answer)
+			if !r.op.(*eventOp).keep {
+				left++
+			}
+		}
+		// Of two that are wanted one may go. Of three none may, because the retired one is down already.
+		if want := map[string]int{"scaled": 1, "retired": 0}[process]; left != want {
+			t.Errorf("%s: %d of those that are wanted left at once, want %d", process, left, want)
+		}
+	}
+	checkReplay(t, s)
+}
+
 // While it is not known what became of an evacuation, the container is kept if it may be needed.
 func TestEvacuationOfUnknownOutcome(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"muster/bbs/internal/seal"
@@ -77,6 +78,10 @@ type Options struct {
 	Published func([]Record)
 	// Committed is told about each batch, for metrics. nil: nobody.
 	Committed func(Commit)
+	// Retried is told of each attempt to commit a batch that is to be made again, for metrics. nil: nobody.
+	Retried func()
+	// Failed is told of each batch that is given up, for metrics. nil: nobody.
+	Failed func()
 	// TaskPolicy are the limits of tasks; zero: the default ones.
 	TaskPolicy task.Policy
 	// Now is the clock; nil: the wall clock.
@@ -95,7 +100,10 @@ type Store struct {
 	notices *notices
 	fences  fences
 
+	waitingChunks atomic.Int64 // that no writer has taken yet
+
 	unreadables unreadables
+	silentAt    atomic.Pointer[time.Time] // when connections were thrown away because nothing came back
 
 	closed chan struct{} // closed when Run has ended
 }
@@ -130,6 +138,12 @@ func New(o Options) (*Store, error) {
 	if o.Committed == nil {
 		o.Committed = func(Commit) {}
 	}
+	if o.Retried == nil {
+		o.Retried = func() {}
+	}
+	if o.Failed == nil {
+		o.Failed = func() {}
+	}
 	if o.TaskPolicy == (task.Policy{}) {
 		o.TaskPolicy = task.DefaultPolicy()
 	}
@@ -139,6 +153,18 @@ func New(o Options) (*Store, error) {
 	}
 	s.notices = newNotices(s.notify)
 	return s, nil
+}
+
+// Waiting is how much waits for the writers.
+type Waiting struct {
+	Calls  int // single calls
+	Signs  int // signs of life of cells
+	Chunks int // parts of bulk calls
+}
+
+// Waiting returns how much waits for the writers at this moment.
+func (s *Store) Waiting() Waiting {
+	return Waiting{Calls: len(s.queue), Signs: len(s.signs), Chunks: int(s.waitingChunks.Load())}
 }
 
 // now is the clock cut to what a timestamptz column keeps.

@@ -36,20 +36,6 @@ func (s *Store) ApplyTask(ctx context.Context, ev task.Event, c Call) (shouldSta
 	return o.shouldStart, nil
 }
 
-// TasksForConvergence reads all tasks as summaries, and the revision that they show.
-func (s *Store) TasksForConvergence(ctx context.Context) (list []task.Task, revision uint64, err error) {
-	revision, err = s.snapshot(ctx, func(pb *pgx.Batch) {
-		pb.Queue(s.sql["list_tasks"], "", "", "", 0).Query(func(rows pgx.Rows) (err error) {
-			list, err = collect(s, rows, func(r pgx.CollectableRow) (task.Task, error) {
-				t, err := s.scanTask(r)
-				return t.Summary(), err
-			})
-			return err
-		})
-	})
-	return list, revision, err
-}
-
 // taskOp is something that happened to a task.
 type taskOp struct {
 	ev          task.Event
@@ -113,6 +99,11 @@ func taskStateName(s task.State) string {
 	return taskStateNames[s]
 }
 
+// taskStateOf is the state of a label; Invalid if there is none with that label.
+func taskStateOf(label string) task.State {
+	return task.State(max(0, slices.Index(taskStateNames[:], label)))
+}
+
 // The columns of insert_tasks and update_tasks.
 const (
 	taskColumns       = 13
@@ -140,6 +131,13 @@ func timeOrNull(t time.Time) *time.Time {
 	return &t
 }
 
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
 // scanTask reads a row of read_tasks or list_tasks.
 func (s *Store) scanTask(rows pgx.CollectableRow) (task.Task, error) {
 	var t task.Task
@@ -151,11 +149,7 @@ func (s *Store) scanTask(rows pgx.CollectableRow) (task.Task, error) {
 	if err != nil {
 		return task.Task{}, err
 	}
-	t.State = task.State(max(0, slices.Index(taskStateNames[:], state)))
-	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
-	if completed != nil {
-		t.FirstCompletedAt = completed.UTC()
-	}
+	t.State, t.CreatedAt, t.UpdatedAt, t.FirstCompletedAt = taskStateOf(state), t.CreatedAt.UTC(), t.UpdatedAt.UTC(), timeOrZero(completed)
 	t.Definition, err = s.openTask(t.GUID, definition)
 	return t, firstUnreadable("tasks", string(t.GUID), columnError{"definition", err})
 }

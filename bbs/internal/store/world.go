@@ -133,9 +133,9 @@ type world struct {
 	wanted  map[lrp.ProcessGUID]wanted
 	groups  map[lrp.ProcessGUID]map[int32]*groupState
 	cells   map[lrp.CellID]*cellState
-	// running is how many ordinary instances of a process were RUNNING, where that was counted in place
-	// of reading all of them.
-	running map[lrp.ProcessGUID]int
+	// serving is how many ordinary instances of a process served, where that was counted in place of
+	// reading all of them.
+	serving map[lrp.ProcessGUID]int
 	// Most batches do without these; they are nil then.
 	tasks    map[task.GUID]*taskState
 	requests map[requestID]*rememberedState
@@ -241,21 +241,19 @@ func (d *draft) apply(ev lrp.Event) (keep bool, err error) {
 // needsWholeProcess tells whether the answer to an event can depend on other slots of the process.
 func needsWholeProcess(name lrp.EventName) bool { return name == lrp.EvacuateRunning }
 
-// complete tells whether as many ordinary instances of a process are RUNNING as are wanted.
+// complete tells whether as many ordinary instances of a process serve as are wanted.
 func (w *world) complete(p lrp.ProcessGUID, instances int32) bool {
-	n, counted := w.running[p]
+	n, counted := w.serving[p]
 	for _, g := range w.groups[p] {
-		if isRunning(g.after.Ordinary) {
+		if g.after.Ordinary.Serves(instances) {
 			n++
 		}
-		if counted && isRunning(g.before.Ordinary) {
+		if counted && g.before.Ordinary.Serves(instances) {
 			n--
 		}
 	}
 	return n >= int(instances)
 }
-
-func isRunning(a *lrp.Actual) bool { return a != nil && a.State == lrp.Running }
 
 // change makes the draft that of a DesiredLRP: from before to after, either of which can be nil, and
 // its slots those that are wanted then.

@@ -27,6 +27,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"muster/internal/lease"
+	"muster/internal/wait"
 )
 
 const (
@@ -84,7 +85,7 @@ func (s *Store) Acquire(ctx context.Context, claim lease.Claim) (lease.Held, err
 		}
 		// Somebody was faster, which the next look shows, or the lock delay lasts, which it does not.
 		index = 0
-		if !sleep(ctx, lease.Jitter(lockRetry)) {
+		if !wait.For(ctx, lease.Jitter(lockRetry)) {
 			return nil, ctx.Err()
 		}
 	}
@@ -204,15 +205,4 @@ func destroy(ctx context.Context, client *api.Client, id string) error {
 	defer cancel()
 	_, err := client.Session().Destroy(id, new(api.WriteOptions).WithContext(ctx))
 	return err
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"muster/internal/lease"
+	"muster/internal/wait"
 )
 
 // held is a lease that was taken.
@@ -48,7 +49,7 @@ func (h *held) follow(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if !sleep(ctx, lease.Jitter(lockRetry)) {
+			if !wait.For(ctx, lease.Jitter(lockRetry)) {
 				return
 			}
 			index = 0

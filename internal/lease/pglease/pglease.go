@@ -29,10 +29,13 @@ import (
 const (
 	// connectTime bounds one attempt to connect.
 	connectTime = 2 * time.Second
+	// callTime bounds each step of a campaign but the waiting: a network that swallows what is sent on it must
+	// not end a campaign for good. The taking and renewing of a lease are bounded by its TTL.
+	callTime = 5 * time.Second
 	// connections is how many a store has at most: one for each campaign that waits, and one for the others.
 	connections = 8
 	// pollTime is the longest wait before a lease is looked at again: notifications can be lost with their
-	// connection.
+	// connection, which may be gone without a sign.
 	pollTime = time.Minute
 	// schemaLock serialises the making of the schema, in PostgreSQL's space of advisory locks.
 	schemaLock = 0x6d757374_6c656173
@@ -76,16 +79,12 @@ func (s *Store) Acquire(ctx context.Context, claim lease.Claim) (lease.Held, err
 	if err := s.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("make the table of leases: %w", err)
 	}
-	pooled, err := s.pool.Acquire(ctx)
+	conn, err := s.listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the lease database: %w", err)
-	}
-	// It listens: that must not go back into the pool.
-	conn := pooled.Hijack()
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, "listen muster_lease"); err != nil {
+		s.pool.Reset() // the other connections are no better, most likely
 		return nil, fmt.Errorf("listen for lease %q: %w", claim.Name, err)
 	}
+	defer conn.Close(context.WithoutCancel(ctx))
 	for {
 		held, err := s.try(ctx, conn, claim)
 		if held != nil || err != nil {
@@ -97,11 +96,29 @@ func (s *Store) Acquire(ctx context.Context, claim lease.Claim) (lease.Held, err
 	}
 }
 
+// listen returns a connection that listens, which must not go back into the pool.
+func (s *Store) listen(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the lease database: %w", err)
+	}
+	conn := pooled.Hijack()
+	if _, err := conn.Exec(ctx, "listen muster_lease"); err != nil {
+		conn.Close(ctx)
+		return nil, err
+	}
+	return conn, nil
+}
+
 // prepare makes the schema unless this store has done so, or found it, before.
 func (s *Store) prepare(ctx context.Context) error {
 	if s.ready.Load() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var there bool
 		if err := tx.QueryRow(ctx, "select to_regclass('muster_lease.leases') is not null").Scan(&there); err != nil || there {
@@ -153,7 +170,9 @@ func (s *Store) forget(err error) {
 // one come a little apart.
 func wait(ctx context.Context, conn *pgx.Conn, name string) error {
 	var micros int64
-	err := conn.QueryRow(ctx, remaining, name).Scan(&micros)
+	asking, stop := context.WithTimeout(ctx, callTime)
+	defer stop()
+	err := conn.QueryRow(asking, remaining, name).Scan(&micros)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -204,6 +223,9 @@ func (h *held) Renew(ctx context.Context) error {
 	tag, err := h.store.pool.Exec(ctx, renew, h.name, int64(h.token), h.ttl.Microseconds())
 	if err != nil {
 		h.store.forget(err)
+		if ctx.Err() != nil {
+			h.store.pool.Reset() // the next attempt must not have to find out about each connection
+		}
 		return fmt.Errorf("renew lease %q: %w", h.name, err)
 	}
 	if tag.RowsAffected() == 0 {

@@ -3,7 +3,9 @@ package pglease_test
 import (
 	"context"
 	"os"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -68,6 +70,53 @@ func TestConformance(t *testing.T) {
 			Thaw: func(t testing.TB) { frozen.Close(context.Background()) },
 		}
 	})
+}
+
+// A network that swallows what is sent ends neither a campaign nor a lease for good: attempts fail in time, and
+// once new connections get through, the next one succeeds. The lease is renewed by the first that does.
+func TestSilentNetwork(t *testing.T) {
+	t.Parallel()
+	link := pgtest.NewLink(t, pgtest.Database(t, nil))
+	defer link.Close()
+	s := world(link.URL).Open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	held, err := s.Acquire(ctx, lease.Claim{Name: "held", Holder: "h", TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Three connections that will be silent.
+	var renewed sync.WaitGroup
+	for range 3 {
+		renewed.Go(func() {
+			if err := held.Renew(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	renewed.Wait()
+	link.Silence()
+	if _, err := s.Acquire(ctx, lease.Claim{Name: "wanted", Holder: "h", TTL: time.Minute}); err == nil || ctx.Err() != nil {
+		t.Errorf("a campaign in silence ended with %v", err)
+	}
+	renewal, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer stop()
+	if err := held.Renew(renewal); err == nil {
+		t.Error("a renewal got through silence")
+	}
+	link.Heal()
+	if err := held.Renew(ctx); err != nil {
+		t.Error(err)
+	}
+	wanted, err := s.Acquire(ctx, lease.Claim{Name: "wanted", Holder: "h", TTL: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []lease.Held{held, wanted} {
+		if err := h.Release(ctx); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func connect(t testing.TB, url string) *pgx.Conn {

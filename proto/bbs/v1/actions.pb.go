@@ -24,7 +24,7 @@ const (
 )
 
 // One action. The members are plain fields on the wire, not a oneof; when several are set the
-// lowest number wins.
+// lowest number wins. One must be set. Actions nest at most 64 deep.
 type Action struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
 	DownloadAction     *DownloadAction        `protobuf:"bytes,1,opt,name=download_action,json=downloadAction,proto3" json:"download_action,omitempty"`
@@ -152,7 +152,7 @@ type RunAction struct {
 	LogSource string `protobuf:"bytes,7,opt,name=log_source,json=logSource,proto3" json:"log_source,omitempty"`
 	// Whether its output is thrown away.
 	SuppressLogOutput bool `protobuf:"varint,8,opt,name=suppress_log_output,json=suppressLogOutput,proto3" json:"suppress_log_output,omitempty"`
-	// Small files bound read-only into the container; at most 1 MiB of content in all.
+	// Small files bound read-only into the container. Not checked.
 	VolumeMountedFiles []*File `protobuf:"bytes,9,rep,name=volume_mounted_files,json=volumeMountedFiles,proto3" json:"volume_mounted_files,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache

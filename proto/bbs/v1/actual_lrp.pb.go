@@ -305,11 +305,11 @@ func (x *ActualLRP) GetRetiring() bool {
 // Identity of a slot.
 type ActualLRPKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process, at most 255 characters; required in requests.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	// Index of the slot, 0 or larger.
 	Index int32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// Domain of the process.
+	// Domain of the process, at most 255 characters; required in requests.
 	Domain        string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -369,9 +369,9 @@ func (x *ActualLRPKey) GetDomain() string {
 // Identity of one attempt to fill a slot. Empty while UNCLAIMED and when CRASHED.
 type ActualLRPInstanceKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance.
+	// The instance, at most 255 characters; required in what a cell reports.
 	InstanceGuid string `protobuf:"bytes,1,opt,name=instance_guid,json=instanceGuid,proto3" json:"instance_guid,omitempty"`
-	// The cell.
+	// The cell, at most 255 characters; required in what a cell reports.
 	CellId        string `protobuf:"bytes,2,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -424,7 +424,7 @@ func (x *ActualLRPInstanceKey) GetCellId() string {
 // Where a running instance can be reached. Empty unless RUNNING.
 type ActualLRPNetInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Address of the cell.
+	// Address of the cell; required in StartActualLRP and EvacuateRunningActualLRP.
 	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
 	// Port mappings.
 	Ports []*PortMapping `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
@@ -979,11 +979,11 @@ func (x *ActualLRPLifecycleResponse) GetError() *Error {
 // instance holds it.
 type ClaimActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process, at most 255 characters; required.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
-	// Index of the slot, 0 or larger.
+	// Index of the slot. One that does not exist is NOT_FOUND.
 	Index int32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,3,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -1044,11 +1044,11 @@ func (x *ClaimActualLRPRequest) GetActualLrpInstanceKey() *ActualLRPInstanceKey 
 // Repeating it unchanged writes nothing.
 type StartActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
-	// Where it can be reached.
+	// Where it can be reached; its address is required.
 	ActualLrpNetInfo *ActualLRPNetInfo `protobuf:"bytes,3,opt,name=actual_lrp_net_info,json=actualLrpNetInfo,proto3" json:"actual_lrp_net_info,omitempty"`
 	// Internal routes of the instance.
 	ActualLrpInternalRoutes []*ActualLRPInternalRoute `protobuf:"bytes,4,rep,name=actual_lrp_internal_routes,json=actualLrpInternalRoutes,proto3" json:"actual_lrp_internal_routes,omitempty"`
@@ -1056,7 +1056,7 @@ type StartActualLRPRequest struct {
 	MetricTags map[string]string `protobuf:"bytes,5,rep,name=metric_tags,json=metricTags,proto3" json:"metric_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether routers may send to it. Absent means true.
 	Routable *bool `protobuf:"varint,6,opt,name=routable,proto3,oneof" json:"routable,omitempty"`
-	// Zone of the cell.
+	// Zone of the cell; at most 255 characters.
 	AvailabilityZone string `protobuf:"bytes,7,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -1144,11 +1144,11 @@ func (x *StartActualLRPRequest) GetAvailabilityZone() string {
 // A cell reports that an instance ended by itself.
 type CrashActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
-	// Reason; cut at 1,024 bytes when stored.
+	// Reason; may be empty. Cut at 1,024 bytes when stored.
 	ErrorMessage  string `protobuf:"bytes,3,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1208,9 +1208,9 @@ func (x *CrashActualLRPRequest) GetErrorMessage() string {
 // The auctioneer reports that a slot could not be placed.
 type FailActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// Reason; cut at 1,024 bytes when stored.
+	// Reason; required. Cut at 1,024 bytes when stored.
 	ErrorMessage  string `protobuf:"bytes,2,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1263,7 +1263,7 @@ func (x *FailActualLRPRequest) GetErrorMessage() string {
 // Stops the ordinary instance of a slot; the BBS makes a new one when the slot is still desired.
 type RetireActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey  *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1309,7 +1309,7 @@ func (x *RetireActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
 // A cell reports that an instance it was asked to stop is gone.
 type RemoveActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process, at most 255 characters; required.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	// Index of the slot, 0 or larger.
 	Index int32 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`

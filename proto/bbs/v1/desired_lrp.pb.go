@@ -75,14 +75,14 @@ func (DesiredLRP_UpdateStrategy) EnumDescriptor() ([]byte, []int) {
 // What should run: N instances of one recipe.
 type DesiredLRP struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Letters, digits, - and _; required and unique.
+	// Letters, digits, - and _, at most 255; required and unique.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
-	// Who desires it; required.
+	// Who desires it, at most 255 characters; required.
 	Domain string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
-	// Root file system as a URL: docker:///library/busybox#latest, preloaded:NAME,
-	// oci-archive:///PATH or oci-layout:///PATH.
+	// Root file system as a URL, of at most 1,024 characters: docker:///library/busybox#latest,
+	// preloaded:NAME, oci-archive:///PATH or oci-layout:///PATH. Required.
 	RootFs string `protobuf:"bytes,3,opt,name=root_fs,json=rootFs,proto3" json:"root_fs,omitempty"`
-	// Wanted number of instances, 0 or larger.
+	// Wanted number of instances, 0 to 100,000.
 	Instances int32 `protobuf:"varint,4,opt,name=instances,proto3" json:"instances,omitempty"`
 	// Environment of every process in the container; names must not be empty.
 	EnvironmentVariables []*EnvironmentVariable `protobuf:"bytes,5,rep,name=environment_variables,json=environmentVariables,proto3" json:"environment_variables,omitempty"`
@@ -102,13 +102,13 @@ type DesiredLRP struct {
 	CpuWeight uint32 `protobuf:"varint,12,opt,name=cpu_weight,json=cpuWeight,proto3" json:"cpu_weight,omitempty"`
 	// Runs without a user namespace and with nearly all capabilities.
 	Privileged bool `protobuf:"varint,13,opt,name=privileged,proto3" json:"privileged,omitempty"`
-	// Container ports that get a host port.
+	// Container ports that get a host port; 1 to 65,535.
 	Ports []uint32 `protobuf:"varint,14,rep,name=ports,proto3" json:"ports,omitempty"`
-	// Routes; at most 131,072 bytes of values.
+	// Routes; at most 131,072 bytes of values. Those of cf-router must parse, and go to one of ports.
 	Routes *ProtoRoutes `protobuf:"bytes,15,opt,name=routes,proto3" json:"routes,omitempty"`
 	// Source name of the log lines; empty means that of the parent.
 	LogSource string `protobuf:"bytes,16,opt,name=log_source,json=logSource,proto3" json:"log_source,omitempty"`
-	// GUID that the log lines carry.
+	// GUID that the log lines carry; at most 255 characters.
 	LogGuid string `protobuf:"bytes,17,opt,name=log_guid,json=logGuid,proto3" json:"log_guid,omitempty"`
 	// Deprecated; metric tag source_id replaces it.
 	MetricsGuid string `protobuf:"bytes,18,opt,name=metrics_guid,json=metricsGuid,proto3" json:"metrics_guid,omitempty"`
@@ -464,17 +464,18 @@ func (x *DesiredLRP) GetUpdateStrategy() DesiredLRP_UpdateStrategy {
 // The parts of a DesiredLRP that can change. Everything else needs a new process_guid.
 type DesiredLRPUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absent means unchanged.
+	// Absent means unchanged; 0 to 100,000.
 	Instances *int32 `protobuf:"varint,1,opt,name=instances,proto3,oneof" json:"instances,omitempty"`
-	// Absent means unchanged; present and empty means none. The whole map is replaced.
+	// Absent means unchanged; present and empty means none. The whole map is replaced. At most 131,072
+	// bytes of values, and those of cf-router must go to one of the ports of the record.
 	Routes *ProtoRoutes `protobuf:"bytes,2,opt,name=routes,proto3" json:"routes,omitempty"`
-	// Absent means unchanged.
+	// Absent means unchanged; at most 10,240 bytes.
 	Annotation *string `protobuf:"bytes,3,opt,name=annotation,proto3,oneof" json:"annotation,omitempty"`
 	// Empty means unchanged. The whole map is replaced.
 	MetricTags map[string]*MetricTagValue `protobuf:"bytes,4,rep,name=metric_tags,json=metricTags,proto3" json:"metric_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Absent means unchanged; set together with image_password.
+	// Absent means unchanged; set together with image_password. Both empty means none.
 	ImageUsername *string `protobuf:"bytes,5,opt,name=image_username,json=imageUsername,proto3,oneof" json:"image_username,omitempty"`
-	// Absent means unchanged; set together with image_username.
+	// Absent means unchanged; set together with image_username. Both empty means none.
 	ImagePassword *string `protobuf:"bytes,6,opt,name=image_password,json=imagePassword,proto3,oneof" json:"image_password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -559,7 +560,7 @@ type DesiredLRPSchedulingInfo struct {
 	DesiredLrpKey *DesiredLRPKey `protobuf:"bytes,1,opt,name=desired_lrp_key,json=desiredLrpKey,proto3" json:"desired_lrp_key,omitempty"`
 	// Free text for the owner; at most 10,240 bytes.
 	Annotation string `protobuf:"bytes,2,opt,name=annotation,proto3" json:"annotation,omitempty"`
-	// Wanted number of instances, 0 or larger.
+	// Wanted number of instances, 0 to 100,000.
 	Instances int32 `protobuf:"varint,3,opt,name=instances,proto3" json:"instances,omitempty"`
 	// Resources of one instance.
 	DesiredLrpResource *DesiredLRPResource `protobuf:"bytes,4,opt,name=desired_lrp_resource,json=desiredLrpResource,proto3" json:"desired_lrp_resource,omitempty"`
@@ -865,7 +866,7 @@ type DesiredLRPRunInfo struct {
 	Privileged bool `protobuf:"varint,7,opt,name=privileged,proto3" json:"privileged,omitempty"`
 	// Share of the CPU under contention, in percent of the cell's largest share; 0 counts as 1.
 	CpuWeight uint32 `protobuf:"varint,8,opt,name=cpu_weight,json=cpuWeight,proto3" json:"cpu_weight,omitempty"`
-	// Container ports that get a host port.
+	// Container ports that get a host port; 1 to 65,535.
 	Ports []uint32 `protobuf:"varint,9,rep,name=ports,proto3" json:"ports,omitempty"`
 	// What the container may reach.
 	EgressRules []*SecurityGroupRule `protobuf:"bytes,10,rep,name=egress_rules,json=egressRules,proto3" json:"egress_rules,omitempty"`
@@ -1296,7 +1297,7 @@ func (x *DesiredLRPsResponse) GetNextPageToken() string {
 // Asks for one DesiredLRP.
 type DesiredLRPByProcessGuidRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process; required.
 	ProcessGuid   string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1591,7 +1592,7 @@ func (x *DesireLRPRequest) GetValidateOnly() bool {
 // Changes a DesiredLRP.
 type UpdateDesiredLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process; required.
 	ProcessGuid string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	// What changes; required.
 	Update *DesiredLRPUpdate `protobuf:"bytes,2,opt,name=update,proto3" json:"update,omitempty"`
@@ -1655,7 +1656,7 @@ func (x *UpdateDesiredLRPRequest) GetValidateOnly() bool {
 // Removes a DesiredLRP and stops its instances.
 type RemoveDesiredLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// GUID of the process.
+	// GUID of the process; required.
 	ProcessGuid   string `protobuf:"bytes,1,opt,name=process_guid,json=processGuid,proto3" json:"process_guid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -101,7 +101,7 @@ func (x *DomainsResponse) GetNextPageToken() string {
 // absence in a domain that is not fresh.
 type UpsertDomainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Domain of the process.
+	// Name of the domain, at most 255 characters; required.
 	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
 	// Seconds until it is stale; 0 means never.
 	Ttl           uint32 `protobuf:"varint,2,opt,name=ttl,proto3" json:"ttl,omitempty"`

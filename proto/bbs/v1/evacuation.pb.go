@@ -83,9 +83,9 @@ func (x *EvacuationResponse) GetKeepContainer() bool {
 // The cell had claimed the slot and did not start an instance.
 type EvacuateClaimedActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -138,11 +138,11 @@ func (x *EvacuateClaimedActualLRPRequest) GetActualLrpInstanceKey() *ActualLRPIn
 // The cell runs the instance and wants to get rid of it.
 type EvacuateRunningActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
-	// Where it can be reached; required.
+	// Where it can be reached; its address is required.
 	ActualLrpNetInfo *ActualLRPNetInfo `protobuf:"bytes,3,opt,name=actual_lrp_net_info,json=actualLrpNetInfo,proto3" json:"actual_lrp_net_info,omitempty"`
 	// Internal routes of the instance.
 	ActualLrpInternalRoutes []*ActualLRPInternalRoute `protobuf:"bytes,5,rep,name=actual_lrp_internal_routes,json=actualLrpInternalRoutes,proto3" json:"actual_lrp_internal_routes,omitempty"`
@@ -150,7 +150,7 @@ type EvacuateRunningActualLRPRequest struct {
 	MetricTags map[string]string `protobuf:"bytes,6,rep,name=metric_tags,json=metricTags,proto3" json:"metric_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Whether routers may send to it. Absent means true.
 	Routable *bool `protobuf:"varint,7,opt,name=routable,proto3,oneof" json:"routable,omitempty"`
-	// Zone of the cell.
+	// Zone of the cell; at most 255 characters.
 	AvailabilityZone string `protobuf:"bytes,8,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -238,9 +238,9 @@ func (x *EvacuateRunningActualLRPRequest) GetAvailabilityZone() string {
 // The instance ended because it was stopped.
 type EvacuateStoppedActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
@@ -293,11 +293,11 @@ func (x *EvacuateStoppedActualLRPRequest) GetActualLrpInstanceKey() *ActualLRPIn
 // The instance ended by itself.
 type EvacuateCrashedActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
-	// Reason; cut at 1,024 bytes when stored.
+	// Reason; required. Cut at 1,024 bytes when stored.
 	ErrorMessage  string `protobuf:"bytes,3,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -357,9 +357,9 @@ func (x *EvacuateCrashedActualLRPRequest) GetErrorMessage() string {
 // The cell's evacuation is over: the evacuating record goes, whatever runs elsewhere.
 type RemoveEvacuatingActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The slot.
+	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
-	// The instance that says so.
+	// The instance that says so; required.
 	ActualLrpInstanceKey *ActualLRPInstanceKey `protobuf:"bytes,2,opt,name=actual_lrp_instance_key,json=actualLrpInstanceKey,proto3" json:"actual_lrp_instance_key,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache

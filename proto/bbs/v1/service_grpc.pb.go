@@ -67,7 +67,14 @@ const (
 //
 // BBSService is the only way to read or change what should run and what does run.
 //
-// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND and ALREADY_EXISTS
+// Each call says who may make it: roles are those of the certificate (docs of internal/identity), and a cell that
+// may call "about itself" must be the one that the request names.
+//
+// Errors of every call: INVALID_ARGUMENT (google.rpc.BadRequest names each field, 32 at most), UNAUTHENTICATED
+// (no certificate that says who is calling), PERMISSION_DENIED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL (a mistake
+// of the BBS: its log has it), and of those about a record DATA_LOSS (its row cannot be decrypted; it is kept).
+//
+// All errors: INVALID_ARGUMENT, NOT_FOUND and ALREADY_EXISTS
 // (google.rpc.ResourceInfo), FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error
 // name, the metadata says which slot or task, event and state), PERMISSION_DENIED (the caller's role
 // may not do that to that record), OUT_OF_RANGE (Watch), RESOURCE_EXHAUSTED (the answer does not fit
@@ -82,83 +89,163 @@ const (
 // Lists are in the order of their keys. Whoever lists page by page and then watches from the revision
 // of the list misses nothing: what changed between the pages comes as a change.
 type BBSServiceClient interface {
-	// Creates a DesiredLRP and the slots for its instances. ALREADY_EXISTS when the GUID is taken.
+	// Creates a DesiredLRP and the slots for its instances.
+	// Callers: client, operator.
+	// Errors: ALREADY_EXISTS: the GUID is taken.
 	DesireLRP(ctx context.Context, in *DesireLRPRequest, opts ...grpc.CallOption) (*DesiredLRPLifecycleResponse, error)
 	// Creates many DesiredLRPs, each for itself.
+	// Callers: client, operator.
+	// Errors: those of DesireLRP are in the status of each record.
 	BatchDesireLRPs(ctx context.Context, in *BatchDesireLRPsRequest, opts ...grpc.CallOption) (*BatchDesireLRPsResponse, error)
 	// Changes instances, routes, annotation, metric tags or image credentials, and scales.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	UpdateDesiredLRP(ctx context.Context, in *UpdateDesiredLRPRequest, opts ...grpc.CallOption) (*DesiredLRPLifecycleResponse, error)
 	// Removes a DesiredLRP and stops its instances.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	RemoveDesiredLRP(ctx context.Context, in *RemoveDesiredLRPRequest, opts ...grpc.CallOption) (*DesiredLRPLifecycleResponse, error)
 	// Lists whole DesiredLRPs.
+	// Callers: client, operator.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPs(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPsResponse, error)
 	// Returns one whole DesiredLRP.
+	// Callers: client, operator; any cell.
+	// Errors: NOT_FOUND; for a cell PERMISSION_DENIED unless it has an instance, or one is to be placed.
 	DesiredLRPByProcessGuid(ctx context.Context, in *DesiredLRPByProcessGuidRequest, opts ...grpc.CallOption) (*DesiredLRPResponse, error)
 	// Lists DesiredLRPs without recipes: what placement and synchronisation need.
+	// Callers: client, operator, auctioneer.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPSchedulingInfos(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPSchedulingInfosResponse, error)
 	// Returns one DesiredLRP without its recipe.
+	// Callers: client, operator, auctioneer.
+	// Errors: NOT_FOUND.
 	DesiredLRPSchedulingInfoByProcessGuid(ctx context.Context, in *DesiredLRPByProcessGuidRequest, opts ...grpc.CallOption) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error)
 	// Lists DesiredLRPs with only the fields that routing needs: process_guid, domain, log_guid,
 	// instances, routes, modification_tag and metric_tags.
+	// Callers: client, operator, route-emitter.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPRoutingInfos(ctx context.Context, in *DesiredLRPsRequest, opts ...grpc.CallOption) (*DesiredLRPsResponse, error)
 	// Lists ActualLRPs.
+	// Callers: client, operator, auctioneer, route-emitter; a cell about itself.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	ActualLRPs(ctx context.Context, in *ActualLRPsRequest, opts ...grpc.CallOption) (*ActualLRPsResponse, error)
 	// Lists the ActualLRPs of many processes.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	ActualLRPsByProcessGuids(ctx context.Context, in *ActualLRPsByProcessGuidsRequest, opts ...grpc.CallOption) (*ActualLRPsByProcessGuidsResponse, error)
 	// A cell takes a slot.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (ActualLRPCannotBeClaimed): another instance holds the slot.
 	ClaimActualLRP(ctx context.Context, in *ClaimActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// A cell reports a running instance.
+	// Callers: a cell about itself.
+	// Errors: FAILED_PRECONDITION (ActualLRPCannotBeStarted): another instance runs, or nobody wants the slot.
 	StartActualLRP(ctx context.Context, in *StartActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// A cell reports an instance that ended by itself.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (ActualLRPCannotBeCrashed): the instance does not hold the slot, as
+	// after the same call before.
 	CrashActualLRP(ctx context.Context, in *CrashActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// The auctioneer reports a slot that could not be placed.
+	// Callers: auctioneer.
+	// Errors: FAILED_PRECONDITION (ActualLRPCannotBeFailed): a cell has the slot.
 	FailActualLRP(ctx context.Context, in *FailActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// A cell reports that a stopped instance is gone.
+	// Callers: operator; a cell about itself.
+	// Errors: NOT_FOUND.
 	RemoveActualLRP(ctx context.Context, in *RemoveActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// Stops the instance of a slot.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	RetireActualLRP(ctx context.Context, in *RetireActualLRPRequest, opts ...grpc.CallOption) (*ActualLRPLifecycleResponse, error)
 	// A drained cell reports a slot that it had claimed.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateClaimedActualLRP(ctx context.Context, in *EvacuateClaimedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
 	// A drained cell reports an instance that runs.
+	// Callers: a cell about itself.
+	// Errors: only those of every call.
 	EvacuateRunningActualLRP(ctx context.Context, in *EvacuateRunningActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
 	// A drained cell reports an instance that was stopped.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateStoppedActualLRP(ctx context.Context, in *EvacuateStoppedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
 	// A drained cell reports an instance that ended by itself.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateCrashedActualLRP(ctx context.Context, in *EvacuateCrashedActualLRPRequest, opts ...grpc.CallOption) (*EvacuationResponse, error)
 	// A drained cell gives an evacuating instance up.
+	// Callers: operator; a cell about itself.
+	// Errors: NOT_FOUND.
 	RemoveEvacuatingActualLRP(ctx context.Context, in *RemoveEvacuatingActualLRPRequest, opts ...grpc.CallOption) (*RemoveEvacuatingActualLRPResponse, error)
 	// Lists tasks.
+	// Callers: client, operator, auctioneer; a cell about itself.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	Tasks(ctx context.Context, in *TasksRequest, opts ...grpc.CallOption) (*TasksResponse, error)
 	// Returns one task.
+	// Callers: client, operator, auctioneer; any cell.
+	// Errors: NOT_FOUND; for a cell PERMISSION_DENIED unless it runs the task, or the task is pending.
 	TaskByGuid(ctx context.Context, in *TaskByGuidRequest, opts ...grpc.CallOption) (*TaskResponse, error)
-	// Creates a task. ALREADY_EXISTS when the GUID is taken.
+	// Creates a task.
+	// Callers: client, operator.
+	// Errors: ALREADY_EXISTS: the GUID is taken.
 	DesireTask(ctx context.Context, in *DesireTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// A cell asks whether it is the one to run a task.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is another's, or has ended.
 	StartTask(ctx context.Context, in *StartTaskRequest, opts ...grpc.CallOption) (*StartTaskResponse, error)
 	// A cell reports a task that ended.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (RunningOnDifferentCell, or InvalidStateTransition: it does not
+	// run, as after the same call before).
 	CompleteTask(ctx context.Context, in *CompleteTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Ends a task that nobody wants any more: it is completed as failed.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it has ended.
 	CancelTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Ends a task that cannot be run.
+	// Callers: operator, auctioneer.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it has ended.
 	FailTask(ctx context.Context, in *FailTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Reports a task that could not be placed.
+	// Callers: auctioneer; any cell.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (RunningOnDifferentCell, or InvalidRequest: it has ended).
+	// A repeated call counts again.
 	RejectTask(ctx context.Context, in *RejectTaskRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Takes a completed task to tell its owner.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is not completed.
 	ResolvingTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Removes a task that has been resolved.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is not being resolved.
 	DeleteTask(ctx context.Context, in *TaskGuidRequest, opts ...grpc.CallOption) (*TaskLifecycleResponse, error)
 	// Lists the fresh domains.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: only those of every call.
 	Domains(ctx context.Context, in *DomainsRequest, opts ...grpc.CallOption) (*DomainsResponse, error)
 	// Declares a domain fresh.
+	// Callers: client, operator.
+	// Errors: only those of every call.
 	UpsertDomain(ctx context.Context, in *UpsertDomainRequest, opts ...grpc.CallOption) (*UpsertDomainResponse, error)
 	// Lists the cells that are present.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: only those of every call.
 	Cells(ctx context.Context, in *CellsRequest, opts ...grpc.CallOption) (*CellsResponse, error)
 	// A cell says that it is alive.
+	// Callers: a cell about itself.
+	// Errors: only those of every call.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// Answers when the replica has its database.
+	// Callers: everybody.
+	// Errors: only those of every call.
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
 	// Streams every change after a revision, until the caller hangs up. A caller that reads too
 	// slowly is cut off with RESOURCE_EXHAUSTED and resumes from the last revision it has.
+	// Callers: client, operator, auctioneer, route-emitter; a cell about itself.
+	// Errors: OUT_OF_RANGE: the revision is older than the retained log, list again. INVALID_ARGUMENT: it is
+	// newer than the newest. RESOURCE_EXHAUSTED: the caller reads too slowly.
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchResponse], error)
 }
 
@@ -565,7 +652,14 @@ type BBSService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 //
 // BBSService is the only way to read or change what should run and what does run.
 //
-// Errors: INVALID_ARGUMENT (google.rpc.BadRequest names each field), NOT_FOUND and ALREADY_EXISTS
+// Each call says who may make it: roles are those of the certificate (docs of internal/identity), and a cell that
+// may call "about itself" must be the one that the request names.
+//
+// Errors of every call: INVALID_ARGUMENT (google.rpc.BadRequest names each field, 32 at most), UNAUTHENTICATED
+// (no certificate that says who is calling), PERMISSION_DENIED, UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL (a mistake
+// of the BBS: its log has it), and of those about a record DATA_LOSS (its row cannot be decrypted; it is kept).
+//
+// All errors: INVALID_ARGUMENT, NOT_FOUND and ALREADY_EXISTS
 // (google.rpc.ResourceInfo), FAILED_PRECONDITION (google.rpc.ErrorInfo: the reason is Diego's error
 // name, the metadata says which slot or task, event and state), PERMISSION_DENIED (the caller's role
 // may not do that to that record), OUT_OF_RANGE (Watch), RESOURCE_EXHAUSTED (the answer does not fit
@@ -580,83 +674,163 @@ type BBSService_WatchClient = grpc.ServerStreamingClient[WatchResponse]
 // Lists are in the order of their keys. Whoever lists page by page and then watches from the revision
 // of the list misses nothing: what changed between the pages comes as a change.
 type BBSServiceServer interface {
-	// Creates a DesiredLRP and the slots for its instances. ALREADY_EXISTS when the GUID is taken.
+	// Creates a DesiredLRP and the slots for its instances.
+	// Callers: client, operator.
+	// Errors: ALREADY_EXISTS: the GUID is taken.
 	DesireLRP(context.Context, *DesireLRPRequest) (*DesiredLRPLifecycleResponse, error)
 	// Creates many DesiredLRPs, each for itself.
+	// Callers: client, operator.
+	// Errors: those of DesireLRP are in the status of each record.
 	BatchDesireLRPs(context.Context, *BatchDesireLRPsRequest) (*BatchDesireLRPsResponse, error)
 	// Changes instances, routes, annotation, metric tags or image credentials, and scales.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	UpdateDesiredLRP(context.Context, *UpdateDesiredLRPRequest) (*DesiredLRPLifecycleResponse, error)
 	// Removes a DesiredLRP and stops its instances.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	RemoveDesiredLRP(context.Context, *RemoveDesiredLRPRequest) (*DesiredLRPLifecycleResponse, error)
 	// Lists whole DesiredLRPs.
+	// Callers: client, operator.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPs(context.Context, *DesiredLRPsRequest) (*DesiredLRPsResponse, error)
 	// Returns one whole DesiredLRP.
+	// Callers: client, operator; any cell.
+	// Errors: NOT_FOUND; for a cell PERMISSION_DENIED unless it has an instance, or one is to be placed.
 	DesiredLRPByProcessGuid(context.Context, *DesiredLRPByProcessGuidRequest) (*DesiredLRPResponse, error)
 	// Lists DesiredLRPs without recipes: what placement and synchronisation need.
+	// Callers: client, operator, auctioneer.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPSchedulingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPSchedulingInfosResponse, error)
 	// Returns one DesiredLRP without its recipe.
+	// Callers: client, operator, auctioneer.
+	// Errors: NOT_FOUND.
 	DesiredLRPSchedulingInfoByProcessGuid(context.Context, *DesiredLRPByProcessGuidRequest) (*DesiredLRPSchedulingInfoByProcessGuidResponse, error)
 	// Lists DesiredLRPs with only the fields that routing needs: process_guid, domain, log_guid,
 	// instances, routes, modification_tag and metric_tags.
+	// Callers: client, operator, route-emitter.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	DesiredLRPRoutingInfos(context.Context, *DesiredLRPsRequest) (*DesiredLRPsResponse, error)
 	// Lists ActualLRPs.
+	// Callers: client, operator, auctioneer, route-emitter; a cell about itself.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	ActualLRPs(context.Context, *ActualLRPsRequest) (*ActualLRPsResponse, error)
 	// Lists the ActualLRPs of many processes.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	ActualLRPsByProcessGuids(context.Context, *ActualLRPsByProcessGuidsRequest) (*ActualLRPsByProcessGuidsResponse, error)
 	// A cell takes a slot.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (ActualLRPCannotBeClaimed): another instance holds the slot.
 	ClaimActualLRP(context.Context, *ClaimActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// A cell reports a running instance.
+	// Callers: a cell about itself.
+	// Errors: FAILED_PRECONDITION (ActualLRPCannotBeStarted): another instance runs, or nobody wants the slot.
 	StartActualLRP(context.Context, *StartActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// A cell reports an instance that ended by itself.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (ActualLRPCannotBeCrashed): the instance does not hold the slot, as
+	// after the same call before.
 	CrashActualLRP(context.Context, *CrashActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// The auctioneer reports a slot that could not be placed.
+	// Callers: auctioneer.
+	// Errors: FAILED_PRECONDITION (ActualLRPCannotBeFailed): a cell has the slot.
 	FailActualLRP(context.Context, *FailActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// A cell reports that a stopped instance is gone.
+	// Callers: operator; a cell about itself.
+	// Errors: NOT_FOUND.
 	RemoveActualLRP(context.Context, *RemoveActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// Stops the instance of a slot.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND.
 	RetireActualLRP(context.Context, *RetireActualLRPRequest) (*ActualLRPLifecycleResponse, error)
 	// A drained cell reports a slot that it had claimed.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateClaimedActualLRP(context.Context, *EvacuateClaimedActualLRPRequest) (*EvacuationResponse, error)
 	// A drained cell reports an instance that runs.
+	// Callers: a cell about itself.
+	// Errors: only those of every call.
 	EvacuateRunningActualLRP(context.Context, *EvacuateRunningActualLRPRequest) (*EvacuationResponse, error)
 	// A drained cell reports an instance that was stopped.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateStoppedActualLRP(context.Context, *EvacuateStoppedActualLRPRequest) (*EvacuationResponse, error)
 	// A drained cell reports an instance that ended by itself.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND.
 	EvacuateCrashedActualLRP(context.Context, *EvacuateCrashedActualLRPRequest) (*EvacuationResponse, error)
 	// A drained cell gives an evacuating instance up.
+	// Callers: operator; a cell about itself.
+	// Errors: NOT_FOUND.
 	RemoveEvacuatingActualLRP(context.Context, *RemoveEvacuatingActualLRPRequest) (*RemoveEvacuatingActualLRPResponse, error)
 	// Lists tasks.
+	// Callers: client, operator, auctioneer; a cell about itself.
+	// Errors: RESOURCE_EXHAUSTED: ask for pages.
 	Tasks(context.Context, *TasksRequest) (*TasksResponse, error)
 	// Returns one task.
+	// Callers: client, operator, auctioneer; any cell.
+	// Errors: NOT_FOUND; for a cell PERMISSION_DENIED unless it runs the task, or the task is pending.
 	TaskByGuid(context.Context, *TaskByGuidRequest) (*TaskResponse, error)
-	// Creates a task. ALREADY_EXISTS when the GUID is taken.
+	// Creates a task.
+	// Callers: client, operator.
+	// Errors: ALREADY_EXISTS: the GUID is taken.
 	DesireTask(context.Context, *DesireTaskRequest) (*TaskLifecycleResponse, error)
 	// A cell asks whether it is the one to run a task.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is another's, or has ended.
 	StartTask(context.Context, *StartTaskRequest) (*StartTaskResponse, error)
 	// A cell reports a task that ended.
+	// Callers: a cell about itself.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (RunningOnDifferentCell, or InvalidStateTransition: it does not
+	// run, as after the same call before).
 	CompleteTask(context.Context, *CompleteTaskRequest) (*TaskLifecycleResponse, error)
 	// Ends a task that nobody wants any more: it is completed as failed.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it has ended.
 	CancelTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
 	// Ends a task that cannot be run.
+	// Callers: operator, auctioneer.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it has ended.
 	FailTask(context.Context, *FailTaskRequest) (*TaskLifecycleResponse, error)
 	// Reports a task that could not be placed.
+	// Callers: auctioneer; any cell.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (RunningOnDifferentCell, or InvalidRequest: it has ended).
+	// A repeated call counts again.
 	RejectTask(context.Context, *RejectTaskRequest) (*TaskLifecycleResponse, error)
 	// Takes a completed task to tell its owner.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is not completed.
 	ResolvingTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
 	// Removes a task that has been resolved.
+	// Callers: client, operator.
+	// Errors: NOT_FOUND; FAILED_PRECONDITION (InvalidStateTransition): it is not being resolved.
 	DeleteTask(context.Context, *TaskGuidRequest) (*TaskLifecycleResponse, error)
 	// Lists the fresh domains.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: only those of every call.
 	Domains(context.Context, *DomainsRequest) (*DomainsResponse, error)
 	// Declares a domain fresh.
+	// Callers: client, operator.
+	// Errors: only those of every call.
 	UpsertDomain(context.Context, *UpsertDomainRequest) (*UpsertDomainResponse, error)
 	// Lists the cells that are present.
+	// Callers: client, operator, auctioneer, route-emitter.
+	// Errors: only those of every call.
 	Cells(context.Context, *CellsRequest) (*CellsResponse, error)
 	// A cell says that it is alive.
+	// Callers: a cell about itself.
+	// Errors: only those of every call.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// Answers when the replica has its database.
+	// Callers: everybody.
+	// Errors: only those of every call.
 	Ping(context.Context, *PingRequest) (*PingResponse, error)
 	// Streams every change after a revision, until the caller hangs up. A caller that reads too
 	// slowly is cut off with RESOURCE_EXHAUSTED and resumes from the last revision it has.
+	// Callers: client, operator, auctioneer, route-emitter; a cell about itself.
+	// Errors: OUT_OF_RANGE: the revision is older than the retained log, list again. INVALID_ARGUMENT: it is
+	// newer than the newest. RESOURCE_EXHAUSTED: the caller reads too slowly.
 	Watch(*WatchRequest, grpc.ServerStreamingServer[WatchResponse]) error
 	mustEmbedUnimplementedBBSServiceServer()
 }

@@ -241,9 +241,9 @@ func (x *Task) GetRejectionReason() string {
 // What a task runs. It never changes.
 type TaskDefinition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Root file system as a URL, as of a DesiredLRP; required.
+	// Root file system as a URL, as of a DesiredLRP: at most 1,024 characters; required.
 	RootFs string `protobuf:"bytes,1,opt,name=root_fs,json=rootFs,proto3" json:"root_fs,omitempty"`
-	// Environment of every process in the container; names must not be empty.
+	// Environment of every process in the container. Names are not checked.
 	EnvironmentVariables []*EnvironmentVariable `protobuf:"bytes,2,rep,name=environment_variables,json=environmentVariables,proto3" json:"environment_variables,omitempty"`
 	// Required.
 	Action *Action `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
@@ -295,7 +295,8 @@ type TaskDefinition struct {
 	LogRateLimit *LogRateLimit `protobuf:"bytes,26,opt,name=log_rate_limit,json=logRateLimit,proto3" json:"log_rate_limit,omitempty"`
 	// Tags on logs and metrics.
 	MetricTags map[string]*MetricTagValue `protobuf:"bytes,27,rep,name=metric_tags,json=metricTags,proto3" json:"metric_tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Small files bound read-only into the container; at most 1 MiB of content in all.
+	// Small files bound read-only into the container. Their size is not checked: the whole request must fit
+	// into a message.
 	VolumeMountedFiles []*File `protobuf:"bytes,28,rep,name=volume_mounted_files,json=volumeMountedFiles,proto3" json:"volume_mounted_files,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
@@ -875,7 +876,7 @@ type DesireTaskRequest struct {
 	TaskDefinition *TaskDefinition `protobuf:"bytes,1,opt,name=task_definition,json=taskDefinition,proto3" json:"task_definition,omitempty"`
 	// Letters, digits, - and _, at most 255; required and unique across domains.
 	TaskGuid string `protobuf:"bytes,2,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
-	// Who desires it; required.
+	// Who desires it, at most 255 characters; required.
 	Domain string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
 	// Makes the call safe to repeat; at most 255 bytes of UTF-8. For an hour, the same id with the same request
 	// succeeds without effect, and with another request is INVALID_ARGUMENT. Empty: not remembered.
@@ -1003,7 +1004,7 @@ type StartTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
 	TaskGuid string `protobuf:"bytes,1,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
-	// The cell.
+	// The cell, at most 255 characters; required.
 	CellId        string `protobuf:"bytes,2,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1111,9 +1112,9 @@ func (x *StartTaskResponse) GetShouldStart() bool {
 // Says that a task cannot be run: it is completed as failed.
 type FailTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task.
+	// The task; required.
 	TaskGuid string `protobuf:"bytes,1,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
-	// Why; required.
+	// Why; may be empty. Cut at 1,024 bytes.
 	FailureReason string `protobuf:"bytes,2,opt,name=failure_reason,json=failureReason,proto3" json:"failure_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1166,9 +1167,9 @@ func (x *FailTaskRequest) GetFailureReason() string {
 // The auctioneer, or the cell it was offered to, could not place a task. After too often, it fails.
 type RejectTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task.
+	// The task; required.
 	TaskGuid string `protobuf:"bytes,1,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
-	// Why; required.
+	// Why; required. Cut at 1,024 bytes.
 	RejectionReason string `protobuf:"bytes,2,opt,name=rejection_reason,json=rejectionReason,proto3" json:"rejection_reason,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1270,13 +1271,13 @@ type CompleteTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The task.
 	TaskGuid string `protobuf:"bytes,1,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
-	// The cell; required.
+	// The cell, at most 255 characters; required.
 	CellId string `protobuf:"bytes,2,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	// Whether it failed.
 	Failed bool `protobuf:"varint,3,opt,name=failed,proto3" json:"failed,omitempty"`
-	// Why it failed.
+	// Why it failed; ignored when it did not. Cut at 1,024 bytes.
 	FailureReason string `protobuf:"bytes,4,opt,name=failure_reason,json=failureReason,proto3" json:"failure_reason,omitempty"`
-	// What it left in its result file.
+	// What it left in its result file; ignored when it failed.
 	Result        string `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -8,6 +8,32 @@ select presence::text, state::text, count(*) from actual_lrps group by presence,
 -- name: count_desired
 select count(*), coalesce(sum(instances), 0)::bigint from desired_lrps
 
+-- How many tasks there are, and for those that are not due yet the earliest time of each kind: $1, $2 and $3
+-- tell them apart.
+-- name: count_tasks
+select state::text, count(*), min(created_at) filter (where created_at > $1::timestamptz),
+	min(updated_at) filter (where updated_at > $2::timestamptz), min(first_completed_at) filter (where first_completed_at > $3::timestamptz)
+from tasks group by state
+
+-- Tasks that may be due, of each state ($1 pending, $2 running, $3 completed, $4 resolving) those first that
+-- have not changed for longest. $5, $6 and $7 are the marks of the policy: created, updated, completed. What
+-- runs is due when its cell is not there; grace times are for Go. Definitions are long and sealed, and only
+-- say whom to tell.
+-- name: odd_tasks
+with due as materialized (
+	select t.task_guid, row_number() over (partition by t.state order by t.updated_at) as place
+	from tasks t left join cells c on c.cell_id = t.cell_id and c.lost_at is null
+	where t.state = $1::task_state and t.created_at <= $5::timestamptz
+		or t.state = $2::task_state and c.cell_id is null
+		or t.state = $3::task_state and (t.updated_at <= $6::timestamptz or t.first_completed_at <= $7::timestamptz)
+		or t.state = $4::task_state and t.updated_at <= $6::timestamptz
+)
+select t.task_guid, t.domain, t.state::text, t.cell_id, t.created_at, t.updated_at, t.first_completed_at, t.rejection_count,
+	case when t.updated_at <= $6::timestamptz and t.first_completed_at > $7::timestamptz then t.definition end
+from due join tasks t using (task_guid)
+where due.place <= $8::integer
+order by t.task_guid
+
 -- Everything below walks indexes in the order of their keys, side by side. Left alone, the planner
 -- builds hash tables that do not fit into memory, and takes tables without statistics for empty ones.
 -- name: walk_indexes

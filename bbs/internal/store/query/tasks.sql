@@ -76,14 +76,15 @@ on conflict (lease) do update set token = excluded.token
 -- name: fence_token
 select coalesce((select token from fences where lease = $1), 0)
 
--- How many records in a state the processes among some have that want a strategy.
+-- How many records in a state the processes among some have that want a strategy. Which of them count is
+-- decided in Go, so a row stands for records that are alike: retiring or not, wanted or beyond that.
 -- name: count_running
-select a.process_guid, count(*)
+select a.process_guid, min(a.index), a.retiring, count(*)
 from desired_lrps d
 join actual_lrps a using (process_guid)
 where d.process_guid = any($1::text[]) and d.update_strategy = $2::smallint
 	and a.presence = $3::lrp_presence and a.state = $4::lrp_state
-group by a.process_guid
+group by a.process_guid, a.index < d.instances, a.retiring
 
 -- The presence is part of the key: what is in the way was deleted before, and what takes the place
 -- comes after.

@@ -182,6 +182,7 @@ func TestWhatIsSentTwice(t *testing.T) {
 			}
 		}))
 		w.get("GET", "/first", "")
+		w.untilKept()
 		got := w.talk(tc.ask)
 		if !strings.HasPrefix(got, "HTTP/1.1 "+tc.status) || asked.Load() != tc.asked {
 			t.Errorf("%s: asked %d times, want %d:\n%s", name, asked.Load(), tc.asked, got)

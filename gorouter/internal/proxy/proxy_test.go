@@ -32,6 +32,19 @@ type world struct {
 	stop  func()
 }
 
+// untilKept waits until the backend that was made last has a connection for the next request: that happens
+// after the answer to the last one has gone out.
+func (w *world) untilKept() {
+	for kept := 0; kept == 0; runtime.Gosched() {
+		w.s.backends.mu.Lock()
+		b := w.s.backends.first
+		w.s.backends.mu.Unlock()
+		b.mu.Lock()
+		kept = len(b.idle)
+		b.mu.Unlock()
+	}
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -152,7 +152,7 @@ const pageText = `# Benchmarks
 
 Written by ` + "`make bench/grow`" + ` from what the benches printed (` + "`benchmarks/results.jsonl`" + `). Measured on %s; clients, BBS and
 PostgreSQL share the machine. Mutual TLS and encryption of the columns are on, and so are fsync and
-synchronous_commit. Figures of such a machine vary by a tenth from run to run: compare ratios, and compare
+synchronous_commit. Figures of such a machine vary from run to run, by a third where others use the host too: compare ratios, and compare
 only what was measured in one run.
 
 | command | what it measures |
@@ -175,5 +175,5 @@ Instances exist and run, ten of each process, and were made through the front do
 - *Row per transaction* does the row and the entry in one statement and one transaction, by as many connections as are best for it, without gRPC, rules or notification. *Ratio* is starts over that.
 - A *quiet tick* finds out that nothing changed since the last comparison; a *full comparison* reads and compares everything and finds nothing to do.
 - *Lost cell* is the time from the event that a cell is lost to the event of the last of its instances.
-- Flat lines are what to look for. Calls touch rows by key, so they depend on the depth of indexes and on what PostgreSQL has in memory (shared_buffers is 128 MB), not on the number of instances; a full comparison is linear.
+- Flat lines are what to look for. Calls touch rows by key, so they depend on the depth of indexes and on what PostgreSQL has in memory (shared_buffers is a quarter of the memory, 1 GB at most), not on the number of instances; a full comparison is linear.
 `

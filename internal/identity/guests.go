@@ -92,6 +92,13 @@ func (g *Gate) Of(chain []*x509.Certificate) (ID, error) {
 	if len(chain) == 0 {
 		return ID{}, errors.New("peer presented no certificate")
 	}
+	if g.guests == nil {
+		return ID{}, errors.New("peer certificate: not signed by the CA of this deployment")
+	}
+	// A name counts only if the CA of the guests signed it, whatever TLS let in some time ago.
+	if err := signed(chain, g.guests, x509.ExtKeyUsageClientAuth); err != nil {
+		return ID{}, err
+	}
 	for _, name := range append([]string{chain[0].Subject.CommonName}, chain[0].DNSNames...) {
 		if role, ok := g.roles[name]; ok && name != "" {
 			return ID{Role: role}, nil

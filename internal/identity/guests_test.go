@@ -61,10 +61,13 @@ func TestGuestsHaveTheRoleOfTheirName(t *testing.T) {
 		if err := handshake(t, tc.gate.TLS(), client); (err == nil) != (tc.want != "-") {
 			t.Errorf("%s: handshake ends with %v", tc.what, err)
 		}
+		id, err := tc.gate.Of(chain(t, tc.files))
 		if tc.want == "-" {
+			if err == nil {
+				t.Errorf("%s is %v, had it been let in", tc.what, id)
+			}
 			continue
 		}
-		id, err := tc.gate.Of(chain(t, tc.files))
 		if tc.want == "" && (err == nil || !strings.Contains(err.Error(), "client_roles")) || tc.want != "" && (err != nil || id.String() != tc.want) {
 			t.Errorf("%s is %v (%v), want %q", tc.what, id, err, tc.want)
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -27,6 +28,15 @@ const (
 	maxBodyBytes = daemon.MaxMessageBytes
 	// firstBytes is how much room a body gets before any of it is there.
 	firstBytes = 64 << 10
+	// bodyTime is how long a body may take to arrive: the largest one at 2 MiB a second.
+	bodyTime = 30 * time.Second
+	// idleTime is how long a connection may be without a request. Clients give theirs up sooner: a call on one
+	// that was just closed is one that they make twice.
+	idleTime = 15 * time.Minute
+	// maxHeadBytes is the largest head of a request.
+	maxHeadBytes = 64 << 10
+	// answerBytes is how much of an answer may take writeTime to be written.
+	answerBytes = 1 << 20
 	// keptBytes is the largest buffer that is kept for later requests.
 	keptBytes = 256 << 10
 )
@@ -99,9 +109,7 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 	config.NextProtos = []string{"http/1.1"}
 	defer context.AfterFunc(ctx, func() { close(d.stopping) })()
 	return daemon.RunHTTP(ctx, tls.NewListener(l, config), &http.Server{
-		Handler: d, ReadHeaderTimeout: daemon.ReadHeaderTimeout,
-		// No limits for bodies and idle connections, as these clients expect: a call on a connection that was
-		// just closed is one that they make twice.
+		Handler: d, ReadHeaderTimeout: daemon.ReadHeaderTimeout, IdleTimeout: idleTime, MaxHeaderBytes: maxHeadBytes,
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, &peer{gate: d.Gate})
 		},
@@ -140,7 +148,12 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, c *callRoute) {
 	buf := d.buffers.Get().(*buffer)
 	defer d.keep(buf)
 	var err error
-	if buf.in, err = readBody(r, buf.in[:0]); err == nil {
+	buf.in = buf.in[:0]
+	// Of somebody unknown nothing is read: the call says what is wrong.
+	if _, unknown := r.Context().Value(peerKey{}).(*peer).identity(r); unknown == nil {
+		buf.in, err = readBody(w, r, buf.in)
+	}
+	if err == nil {
 		buf.out, err = c.respond(d.context(w, r, c.full), buf)
 	}
 	if err != nil {
@@ -149,7 +162,24 @@ func (d *Door) answer(w http.ResponseWriter, r *http.Request, c *callRoute) {
 	h := w.Header()
 	h[typeHeader] = contentType
 	h[lengthHeader] = []string{strconv.Itoa(len(buf.out))}
-	_, _ = w.Write(buf.out) // whoever is gone needs no answer
+	writeAnswer(w, buf.out)
+}
+
+// writeAnswer writes a response. Whoever is gone needs none, and whoever does not read it is not waited for.
+func writeAnswer(w http.ResponseWriter, b []byte) {
+	control := http.NewResponseController(w)
+	for {
+		n := min(len(b), answerBytes)
+		if control.SetWriteDeadline(time.Now().Add(writeTime)) != nil {
+			return
+		}
+		if _, err := w.Write(b[:n]); err != nil {
+			return
+		}
+		if b = b[n:]; len(b) == 0 {
+			return
+		}
+	}
 }
 
 // keep returns a buffer to the pool, unless it grew large.
@@ -159,11 +189,16 @@ func (d *Door) keep(buf *buffer) {
 	}
 }
 
-// readBody appends the body of a request. A body that ends early or is too long is errUnread.
-func readBody(r *http.Request, b []byte) ([]byte, error) {
+// readBody appends the body of a request. A body that ends early, is too long or takes too long is errUnread.
+func readBody(w http.ResponseWriter, r *http.Request, b []byte) ([]byte, error) {
 	if r.ContentLength > maxBodyBytes {
 		return b, errUnread
 	}
+	control := http.NewResponseController(w)
+	if err := control.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		return b, errUnread
+	}
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }() // a stream is read from for ever
 	for {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]

@@ -15,18 +15,19 @@ import (
 	bbsv1 "muster/proto/bbs/v1"
 )
 
-// Limits of writing to a stream.
+// Limits of writing.
 const (
-	// writeTime is how long one portion may take to be written: then its client has stopped reading.
+	// writeTime is how long one portion of a stream or of an answer may take to be written: then its client
+	// has stopped reading.
 	writeTime = 10 * time.Second
-	// portionBytes is how much is written at once, unless a single event is larger.
+	// portionBytes is how much of a stream is written at once, unless a single event is larger.
 	portionBytes = 8 << 10
 )
 
 // stream answers with events, until the client is gone or reads too slowly, or the BBS stops.
 func (d *Door) stream(w http.ResponseWriter, r *http.Request, route streamRoute) {
 	request := &bbsv1.EventsByCellId{}
-	body, err := readBody(r, nil)
+	body, err := readBody(w, r, nil)
 	if err == nil && route.kind != tasks { // those are about no cell, whatever is asked for
 		server.Read(body, request)
 		err = server.Readable(request)
@@ -75,6 +76,9 @@ func (d *Door) write(ctx context.Context, w http.ResponseWriter, s *stream) erro
 	if err := out.flush(); err != nil {
 		return err
 	}
+	// The end of the stream is written after this returns, and may take as long: the last limit is past when
+	// nothing has happened for a while.
+	defer func() { _ = out.control.SetWriteDeadline(time.Now().Add(writeTime)) }()
 	for {
 		select {
 		case <-ctx.Done():

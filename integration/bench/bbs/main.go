@@ -27,9 +27,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime/pprof"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -78,26 +75,10 @@ type options struct {
 	profile     string
 }
 
-func (o *options) parse(callers string) error {
-	var errs []error
-	check := func(name string, value, low, high int) {
-		if value < low || value > high {
-			errs = append(errs, fmt.Errorf("-%s %d: want %d to %d", name, value, low, high))
-		}
-	}
-	for text := range strings.SplitSeq(callers, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("-callers %q: want numbers with commas between them", callers))
-		}
-		check("callers", n, 1, 4096)
-		o.callers = append(o.callers, n)
-	}
-	check("rounds", o.rounds, 1, 100)
-	check("size", o.size, 1, 10000)
-	check("connections", o.connections, 1, 256)
-	check("lrps", o.lrps, 0, 2_000_000)
-	return errors.Join(errs...)
+func (o *options) parse(callers string) (err error) {
+	o.callers, err = rig.Callers(callers)
+	return errors.Join(err, rig.Within("rounds", o.rounds, 1, 100), rig.Within("size", o.size, 1, 10000),
+		rig.Within("connections", o.connections, 1, 256), rig.Within("lrps", o.lrps, 0, 2_000_000))
 }
 
 // result is what is printed.
@@ -184,17 +165,9 @@ func (b *bench) seed(ctx context.Context, lrps int) error {
 // profile begins CPU profiles of BBS and callers, if it is time for them, and returns how to end them.
 func (b *bench) profile() (end func() error) {
 	if !b.profiling {
-		return func() error { return nil }
+		return rig.ProfileBoth(b.replica, "")
 	}
-	f, err := os.Create(b.o.profile + ".callers")
-	if err == nil {
-		err = pprof.StartCPUProfile(f)
-	}
-	done := rig.Profile(b.replica, b.o.profile+".bbs")
-	return func() error {
-		pprof.StopCPUProfile()
-		return errors.Join(err, <-done, f.Close())
-	}
+	return rig.ProfileBoth(b.replica, b.o.profile)
 }
 
 // sample is what one round measured.
@@ -289,13 +262,7 @@ func (b *bench) measure(ctx context.Context, out io.Writer) error {
 }
 
 func (b *bench) result(callers int, samples []sample) result {
-	median := func(of func(sample) float64) float64 {
-		var all []float64
-		for _, s := range samples {
-			all = append(all, of(s))
-		}
-		return rig.Median(all)
-	}
+	median := func(figure func(sample) float64) float64 { return rig.MedianOf(samples, figure) }
 	r := result{
 		Bench: "bbs", LRPs: b.o.lrps, Callers: callers,
 		Desires: math.Round(median(func(s sample) float64 { return s.desires })),

@@ -66,17 +66,8 @@ func (o *options) validate() error {
 		o.cells = max(4, o.lrps/250)
 	}
 	var errs []error
-	for _, n := range []struct {
-		name            string
-		value, min, max int
-	}{
-		{"lrps", o.lrps, 1000, 2_000_000}, {"cells", o.cells, 4, 8000}, {"repeats", o.repeats, 1, 100}, {"returns", o.returns, 1, 100},
-		{"suspects", o.suspects, 1, 2_000_000},
-	} {
-		if n.value < n.min || n.value > n.max {
-			errs = append(errs, fmt.Errorf("-%s %d: want %d to %d", n.name, n.value, n.min, n.max))
-		}
-	}
+	errs = append(errs, rig.Within("lrps", o.lrps, 1000, 2_000_000), rig.Within("cells", o.cells, 4, 8000),
+		rig.Within("repeats", o.repeats, 1, 100), rig.Within("returns", o.returns, 1, 100), rig.Within("suspects", o.suspects, 1, 2_000_000))
 	if o.lrps%10 != 0 {
 		errs = append(errs, fmt.Errorf("-lrps %d: want a multiple of 10", o.lrps))
 	}

@@ -22,9 +22,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"runtime/pprof"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -69,25 +66,10 @@ type options struct {
 	profile     string
 }
 
-func (o *options) parse(callers string) error {
-	var errs []error
-	check := func(name string, value, low, high int) {
-		if value < low || value > high {
-			errs = append(errs, fmt.Errorf("-%s %d: want %d to %d", name, value, low, high))
-		}
-	}
-	for text := range strings.SplitSeq(callers, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(text))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("-callers %q: want numbers with commas between them", callers))
-		}
-		check("callers", n, 1, 4096)
-		o.callers = append(o.callers, n)
-	}
-	check("rounds", o.rounds, 1, 100)
-	check("size", o.size, 1, 10000)
-	check("connections", o.connections, 1, 256)
-	return errors.Join(errs...)
+func (o *options) parse(callers string) (err error) {
+	o.callers, err = rig.Callers(callers)
+	return errors.Join(err, rig.Within("rounds", o.rounds, 1, 100), rig.Within("size", o.size, 1, 10000),
+		rig.Within("connections", o.connections, 1, 256))
 }
 
 // result is what is printed.
@@ -212,17 +194,9 @@ func micros(d time.Duration, n int) float64 { return float64(d.Microseconds()) /
 // profile begins CPU profiles of BBS and callers, if it is time for them, and returns how to end them.
 func (b *bench) profile() (end func() error) {
 	if !b.profiling {
-		return func() error { return nil }
+		return rig.ProfileBoth(b.replica, "")
 	}
-	f, err := os.Create(b.o.profile + ".callers")
-	if err == nil {
-		err = pprof.StartCPUProfile(f)
-	}
-	done := rig.Profile(b.replica, b.o.profile+".bbs")
-	return func() error {
-		pprof.StopCPUProfile()
-		return errors.Join(err, <-done, f.Close())
-	}
+	return rig.ProfileBoth(b.replica, b.o.profile)
 }
 
 func (b *bench) measure(ctx context.Context, out io.Writer) error {
@@ -248,13 +222,7 @@ func (b *bench) measure(ctx context.Context, out io.Writer) error {
 }
 
 func summarize(callers int, samples []sample) result {
-	median := func(of func(sample) float64) float64 {
-		var all []float64
-		for _, s := range samples {
-			all = append(all, of(s))
-		}
-		return rig.Median(all)
-	}
+	median := func(figure func(sample) float64) float64 { return rig.MedianOf(samples, figure) }
 	r := result{
 		Bench: "door", Callers: callers,
 		Starts: math.Round(median(func(s sample) float64 { return s.starts })),

@@ -85,16 +85,8 @@ type options struct {
 
 func (o options) check() error {
 	var errs []error
-	for _, f := range []struct {
-		name             string
-		value, low, high int
-	}{
-		{"watchers", o.watchers, 10, 10000}, {"callers", o.callers, 1, 4096}, {"size", o.size, 100, 500_000}, {"rounds", o.rounds, 1, 100},
-	} {
-		if f.value < f.low || f.value > f.high {
-			errs = append(errs, fmt.Errorf("-%s %d: want %d to %d", f.name, f.value, f.low, f.high))
-		}
-	}
+	errs = append(errs, rig.Within("watchers", o.watchers, 10, 10000), rig.Within("callers", o.callers, 1, rig.MaxCallers),
+		rig.Within("size", o.size, 100, 500_000), rig.Within("rounds", o.rounds, 1, 100))
 	if o.stay < 100*time.Millisecond || o.stay > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("-stay %v: want 100ms to 10m", o.stay))
 	}

@@ -104,6 +104,14 @@ type Change struct {
 	Before, After *Actual
 }
 
+// ToldByCell tells whether nothing but a report by the cell that has the instance makes such a change, mostly
+// a claim or a start: an ordinary instance that is to stay has come to that cell, or is still there. Of the
+// records only cell, presence and mark are looked at.
+func (c Change) ToldByCell() bool {
+	stays := func(a *Actual) bool { return a != nil && a.Presence == Ordinary && !a.Retiring }
+	return stays(c.Before) && stays(c.After) && c.After.Cell != "" && (c.Before.Cell == "" || c.Before.Cell == c.After.Cell)
+}
+
 // Limits of the crash policy (Diego's, bbs reference §4).
 const (
 	// ImmediateRestarts is the number of crashes in a row that restart at once.

@@ -69,6 +69,7 @@ func TestEverySituation(t *testing.T) {
 		checkAnswer(t, s, out.Group, out.Crashes, err)
 		checkServed(t, s, out.Group)
 		checkKeep(t, s, out, err)
+		checkTold(t, s, out.Group)
 		if err == nil {
 			checkRule(t, s, out.Group, used)
 		}
@@ -80,6 +81,42 @@ func TestEverySituation(t *testing.T) {
 		}
 	}
 	compare(t, "testdata/machine.txt", collapsed(rows))
+}
+
+// checkTold checks that a change that is taken for one that a cell told comes from its report.
+func checkTold(t *testing.T, s situation, after Group) {
+	t.Helper()
+	for _, c := range Diff(s.group, after) {
+		if c.ToldByCell() && s.event.By.Cell != c.After.Cell {
+			t.Errorf("%s: taken for something that %s told", s.name, c.After.Cell)
+		}
+	}
+}
+
+// A claim and a start are what a cell tells; that its instance is to go is not.
+func TestToldByCell(t *testing.T) {
+	t.Parallel()
+	retiring := record(Running, Ordinary, alice)
+	retiring.Retiring = true
+	for name, tc := range map[string]struct {
+		before, after *Actual
+		want          bool
+	}{
+		"a claim":               {record(Unclaimed, Ordinary, nobody), record(Claimed, Ordinary, alice), true},
+		"a start":               {record(Claimed, Ordinary, alice), record(Running, Ordinary, alice), true},
+		"a start of another's":  {record(Claimed, Ordinary, alice), record(Running, Ordinary, bob), false},
+		"it is to go":           {record(Running, Ordinary, alice), retiring, false},
+		"it need not go":        {retiring, record(Running, Ordinary, alice), false},
+		"a crash":               {record(Running, Ordinary, alice), record(Crashed, Ordinary, nobody), false},
+		"it is suspect":         {record(Running, Ordinary, alice), record(Running, Suspect, alice), false},
+		"it is suspect no more": {record(Running, Suspect, alice), record(Running, Ordinary, alice), false},
+		"it has appeared":       {nil, record(Running, Ordinary, alice), false},
+		"it is gone":            {record(Running, Ordinary, alice), nil, false},
+	} {
+		if got := (Change{tc.before, tc.after}).ToldByCell(); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
 }
 
 // checkServed checks that no event takes the routes of an instance away that runs while nothing better

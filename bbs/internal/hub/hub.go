@@ -43,7 +43,9 @@ const (
 	pendingLimit = ringSize / 2
 	// pendingBytes is how large they may be: more than the ring, which a watch may begin with.
 	pendingBytes = 2 * ringBytes
-	// takeEntries and takeBytes are how much a watch takes at a time: what one message carries.
+	// takeEntries and takeBytes are how much a watch takes at a time: what one message carries. It may be larger
+	// when a single entry is. Far below what a connection carries, or a watch that met large changes would fail
+	// for ever at the same place.
 	takeEntries = 500
 	takeBytes   = 4 << 20
 	// earlyLimit is how many commits that came too early are kept until what is missing comes: as many as
@@ -68,7 +70,7 @@ const (
 	// handAtOnce is how many watches the writer wakes itself.
 	handAtOnce = 16
 	// readPortion is how many entries are read from the log at a time.
-	readPortion = 1000
+	readPortion = takeEntries
 	// pollEvery is how often the log is looked at without being told to.
 	pollEvery = time.Second
 	// listenTime bounds what is asked of the listening connection, and the way to it.

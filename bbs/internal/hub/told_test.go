@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,6 +77,47 @@ func TestToldByTheCell(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Changes travel in messages of bounded number and size, and with each comes a revision from which a watch
+// resumes without loss.
+func TestWhatAMessageCarries(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		count, size int
+		want        []int // changes in each message
+	}{
+		"a few":                        {3, 10, []int{3}},
+		"as many as fit":               {takeEntries, 1, []int{takeEntries}},
+		"one more":                     {takeEntries + 1, 1, []int{takeEntries, 1}},
+		"large ones":                   {5, takeBytes / 2, []int{2, 2, 1}},
+		"each larger than the message": {2, takeBytes + 1, []int{1, 1}},
+	} {
+		h := started(t)
+		w, err := h.Watch(t.Context(), 0, Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []store.Record
+		for i := range tc.count {
+			all = append(all, entry(uint64(i)+1, false, tc.size))
+		}
+		h.Publish(append(all, store.Record{Revision: uint64(tc.count) + 1, CellAfter: "c", Size: takeBytes, Wire: &bbsv1.Event{}}))
+		var got []int
+		for sent := 0; sent < tc.count; {
+			records, revision, err := w.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, sent = append(got, len(records)), sent+len(records)
+			if revision != uint64(sent) {
+				t.Errorf("%s: after %d changes the watch names revision %d", name, sent, revision)
+			}
+		}
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: messages of %v changes, want %v", name, got, tc.want)
+		}
 	}
 }
 

@@ -113,8 +113,8 @@ func (w *Watch) Close() {
 	w.pending, w.bytes = nil, 0 // the pacer may hold the watch for a moment longer
 }
 
-// Next waits for entries and returns them with the revision to resume after. When nothing comes for
-// a while it returns none: a bookmark.
+// Next waits for entries and returns as many as one message carries, with the revision to resume after. When
+// nothing comes for a while it returns none: a bookmark.
 func (w *Watch) Next(ctx context.Context) ([]*store.Record, uint64, error) {
 	if !w.live {
 		return w.fromLog(ctx)
@@ -153,16 +153,27 @@ func (w *Watch) take() (records []*store.Record, revision uint64, bookmark bool,
 	return records, w.cursor, bookmark, nil
 }
 
+// load is what one message carries.
+type load struct{ entries, bytes int }
+
+// takes tells whether an entry goes into it too; the first one does, however large.
+func (l *load) takes(r *store.Record) bool {
+	if l.entries == takeEntries || l.entries > 0 && l.bytes+r.Size > takeBytes {
+		return false
+	}
+	l.entries, l.bytes = l.entries+1, l.bytes+r.Size
+	return true
+}
+
 // portion takes the first entries off the list, one at least: what is not taken yet still counts. The caller
 // holds the lock of the hub.
 func (w *Watch) portion() []*store.Record {
-	n, size := 0, 0
-	for n < len(w.pending) && n < takeEntries && (n == 0 || size+w.pending[n].Size <= takeBytes) {
-		size += w.pending[n].Size
-		n++
+	var l load
+	for l.entries < len(w.pending) && l.takes(w.pending[l.entries]) {
 	}
+	n := l.entries
 	records := w.pending[:n:n]
-	w.pending, w.bytes = w.pending[n:], w.bytes-size
+	w.pending, w.bytes = w.pending[n:], w.bytes-l.bytes
 	if len(w.pending) == 0 {
 		w.pending = nil
 	}
@@ -179,11 +190,16 @@ func (w *Watch) fromLog(ctx context.Context) ([]*store.Record, uint64, error) {
 		return nil, 0, err
 	}
 	var passed []*store.Record
+	var l load
 	for i := range records {
-		w.cursor = records[i].Revision
-		if w.filter.passes(&records[i]) {
-			passed = append(passed, &records[i])
+		r := &records[i]
+		if w.filter.passes(r) {
+			if !l.takes(r) {
+				break
+			}
+			passed = append(passed, r)
 		}
+		w.cursor = r.Revision
 	}
 	revision := w.cursor
 	if err := w.goLive(); err != nil {

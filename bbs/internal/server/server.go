@@ -32,11 +32,6 @@ const (
 	retryDelay = 500 * time.Millisecond
 	// maxTraceBytes is how much of a request id is kept.
 	maxTraceBytes = 128
-	// maxEventsPerMessage is how many changes one message of a watch carries.
-	maxEventsPerMessage = 500
-	// maxBytesPerMessage is how large it is at most, unless a single change is larger: far below what
-	// a connection carries, or a watch that met larger changes would fail for ever at the same place.
-	maxBytesPerMessage = 4 << 20
 	// cutOffTime is how long the sender of a watch that was cut off may take to say so to the caller.
 	cutOffTime = time.Second
 	// minHeartbeatTTL and maxHeartbeatTTL bound how long a heartbeat is good for.

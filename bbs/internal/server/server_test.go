@@ -73,46 +73,6 @@ func TestStatusOfErrors(t *testing.T) {
 	}
 }
 
-// Changes travel in messages of bounded number and size, and each message names a revision from which
-// a watch resumes without loss.
-func TestMessagesOfAWatch(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		count, size int
-		want        []int // changes in each message
-	}{
-		"a bookmark":                   {0, 0, []int{0}},
-		"a few":                        {3, 10, []int{3}},
-		"as many as fit":               {maxEventsPerMessage, 1, []int{maxEventsPerMessage}},
-		"one more":                     {maxEventsPerMessage + 1, 1, []int{maxEventsPerMessage, 1}},
-		"large ones":                   {5, maxBytesPerMessage / 2, []int{2, 2, 1}},
-		"each larger than the message": {2, maxBytesPerMessage + 1, []int{1, 1}},
-	} {
-		var records []*store.Record
-		for i := range tc.count {
-			records = append(records, &store.Record{Revision: uint64(10 + i), Size: tc.size, Wire: &bbsv1.Event{}})
-		}
-		const upTo = 2000
-		var got []int
-		sent := 0
-		for more := true; more; more = len(records) > 0 {
-			var m *bbsv1.WatchResponse
-			m, records = message(records, upTo)
-			got, sent = append(got, len(m.Events)), sent+len(m.Events)
-			want := uint64(upTo)
-			if sent < tc.count {
-				want = uint64(10 + sent - 1)
-			}
-			if m.Revision != want {
-				t.Errorf("%s: after %d changes the message names revision %d, want %d", name, sent, m.Revision, want)
-			}
-		}
-		if fmt.Sprint(got) != fmt.Sprint(tc.want) {
-			t.Errorf("%s: messages of %v changes, want %v", name, got, tc.want)
-		}
-	}
-}
-
 // A heartbeat must be good for long enough to be repeated, and not for so long that nobody misses it.
 func TestHeartbeatBounds(t *testing.T) {
 	t.Parallel()

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"muster/bbs/internal/hub"
-	"muster/bbs/internal/store"
 	"muster/bbs/lrp"
 	"muster/bbs/task"
 	"muster/internal/identity"
@@ -65,12 +64,12 @@ func send(ctx context.Context, w *hub.Watch, stream bbsv1.BBSService_WatchServer
 		if err != nil {
 			return err
 		}
-		for more := true; more; more = len(records) > 0 {
-			var m *bbsv1.WatchResponse
-			m, records = message(records, revision)
-			if err := stream.Send(m); err != nil {
-				return err
-			}
+		m := &bbsv1.WatchResponse{Revision: revision, Events: make([]*bbsv1.Event, len(records))}
+		for i, r := range records {
+			m.Events[i] = r.Wire
+		}
+		if err := stream.Send(m); err != nil {
+			return err
 		}
 	}
 }
@@ -81,21 +80,4 @@ func filter(r *bbsv1.WatchRequest) hub.Filter {
 		Cell: lrp.CellID(r.GetCellId()), Domain: lrp.Domain(r.GetDomain()), Process: lrp.ProcessGUID(r.GetProcessGuid()),
 		Task: task.GUID(r.GetTaskGuid()),
 	}
-}
-
-// message makes a message of a bearable size of some changes, one at least, and returns those that
-// are left. Only the last message may name the revision up to which everything was sent; the others
-// name that of their last change. No changes make a bookmark.
-func message(records []*store.Record, revision uint64) (*bbsv1.WatchResponse, []*store.Record) {
-	m := &bbsv1.WatchResponse{Revision: revision}
-	size := 0
-	for n, r := range records {
-		size += r.Size
-		if n == maxEventsPerMessage || n > 0 && size > maxBytesPerMessage {
-			m.Revision = records[n-1].Revision
-			return m, records[n:]
-		}
-		m.Events = append(m.Events, r.Wire)
-	}
-	return m, nil
 }

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"muster/bbs/lrp"
 	"muster/cells"
@@ -133,6 +135,45 @@ func TestPublishedBeforeAnswered(t *testing.T) {
 		if r.Revision != uint64(i)+1 || r.Wire.Revision != r.Revision || r.Event().Actual == nil && r.Event().Desired == nil || r.Process != "p" || r.Size == 0 {
 			t.Errorf("change %d was published as %+v", i, r)
 		}
+	}
+}
+
+// An entry that is read from the log says of itself what the one that was published does.
+func TestReadAsPublished(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var published []Record
+	s := open(t, pgtest.Database(t, Migrate), Options{Published: func(records []Record) {
+		mu.Lock()
+		defer mu.Unlock()
+		published = append(published, records...)
+	}})
+	ctx, a := t.Context(), lrp.InstanceKey{Instance: "i", Cell: "c"}
+	must(t, s.Desire(ctx, app("p", 1), Call{TraceID: "t"}))
+	must(t, s.Apply(ctx, claim("p", 0, a), Call{}))
+	must(t, s.Apply(ctx, start("p", 0, a), Call{}))
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Lose, Key: slotKey("p", 0), By: a}, Call{})) // which is folded
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Return, Key: slotKey("p", 0), By: a}, Call{}))
+	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: slotKey("p", 0), By: a, Reason: "r"}, Call{}))
+	must(t, s.RemoveDesired(ctx, "p", Call{}))
+	mu.Lock()
+	defer mu.Unlock()
+	read, _, err := s.Events(ctx, 0, 100)
+	must(t, err)
+	if len(read) != len(published) {
+		t.Fatalf("%d entries were read of %d that were published", len(read), len(published))
+	}
+	told := 0
+	for i := range read {
+		if read[i].Told {
+			told++
+		}
+		if diff := cmp.Diff(published[i], read[i], protocmp.Transform(), cmp.AllowUnexported(Record{})); diff != "" {
+			t.Errorf("entry %d (-published +read):\n%s", i+1, diff)
+		}
+	}
+	if told != 2 {
+		t.Errorf("%d entries are what a cell told, want its claim and its start", told)
 	}
 }
 

@@ -31,8 +31,7 @@ type Record struct {
 	// State and Presence are those that an instance has now; no state: it is gone.
 	State    lrp.State
 	Presence lrp.Presence
-	// Told is set when nothing but a claim or a start by the cell that has the instance makes such a change:
-	// an ordinary instance that is to stay is, or still is, on that cell. To that cell it is no news.
+	// Told is lrp.Change.ToldByCell: to the cell that has the instance now it is no news.
 	Told bool
 	// Wire is the change as it goes over the wire, of use only for sending: the change lies in it
 	// encoded, so that any number of watches can be sent it for the price of copying bytes. Size is about
@@ -105,7 +104,7 @@ func (r *Record) describe(ev event.Event) {
 			r.Process, r.Domain, r.CellAfter = a.Process, a.Domain, a.Cell
 			r.State, r.Presence = a.State, a.Presence
 		}
-		r.Told = r.told(lookAt(ev.Actual.Before), lookAt(ev.Actual.After))
+		r.Told = ev.Actual.ToldByCell()
 	case ev.Crash != nil:
 		r.Kind, r.Process, r.Domain, r.CellBefore = OfCrash, ev.Crash.Key.Process, ev.Crash.Key.Domain, ev.Crash.By.Cell
 	case ev.Cell != nil:
@@ -121,26 +120,13 @@ func (r *Record) describe(ev event.Event) {
 	}
 }
 
-// told tells what Told says, of a change whose cells are known.
-func (r *Record) told(before, after wire.Look) bool {
-	stays := func(l wire.Look) bool { return l.Presence == lrp.Ordinary && !l.Retiring }
-	return r.CellAfter != "" && (r.CellBefore == "" || r.CellBefore == r.CellAfter) && before.State != "" && stays(before) && stays(after)
-}
-
-func lookAt(a *lrp.Actual) (l wire.Look) {
-	if a != nil {
-		l = wire.Look{State: a.State, Presence: a.Presence, Retiring: a.Retiring}
-	}
-	return l
-}
-
 // look notes what an entry that was read is about, beside what has columns of its own.
 func (r *Record) look() error {
 	r.Size = len(r.plain)
 	if g, ok := wire.GlanceAt(r.plain); ok {
 		if r.Kind = OfDesired; g.Actual {
 			r.Kind, r.State, r.Presence = OfActual, g.After.State, g.After.Presence
-			r.Told = r.told(g.Before, g.After)
+			r.Told = lrp.Change{Before: g.Before.Outline(r.CellBefore), After: g.After.Outline(r.CellAfter)}.ToldByCell()
 		}
 		return nil
 	}

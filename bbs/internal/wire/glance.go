@@ -20,6 +20,14 @@ type Look struct {
 	Retiring bool
 }
 
+// Outline returns as much of the record as was seen, on a cell; nil when there was none.
+func (l Look) Outline(cell lrp.CellID) *lrp.Actual {
+	if l.State == "" {
+		return nil
+	}
+	return &lrp.Actual{InstanceKey: lrp.InstanceKey{Cell: cell}, State: l.State, Presence: l.Presence, Retiring: l.Retiring}
+}
+
 // GlanceAt reads what Glance says of a change as AppendChange encodes it, at a fraction of the price of
 // decoding it. It returns false when the change is about something else, or anything is unusual about the
 // bytes; proto.Unmarshal knows what they mean.

@@ -33,7 +33,8 @@ type WatchRequest struct {
 	// Newer than the newest revision: INVALID_ARGUMENT.
 	AfterRevision uint64 `protobuf:"varint,1,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
 	// Only instances and tasks that are or were on this cell; empty means all. With it no DesiredLRP
-	// and no cell changes are sent. A cell may ask only for itself.
+	// and no cell changes are sent. A cell may ask only for itself; what it has reported of its instances
+	// reaches it with the next other change, or within about five seconds.
 	CellId string `protobuf:"bytes,2,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	// Only records of this domain; empty means all. With it no cell changes are sent.
 	Domain string `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`

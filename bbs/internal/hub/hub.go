@@ -379,9 +379,12 @@ func (h *Hub) listenConn(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	conn := pooled.Hijack() // it waits for ever, so it must not count against the pool
-	if _, err := conn.Exec(ctx, "listen bbs_events"); err != nil {
-		conn.Close(ctx)
-		return nil, err
+	// The name is for whoever looks at pg_stat_activity: what the connection did last is a probe.
+	for _, sql := range []string{"set application_name to 'muster-bbs-listen'", "listen bbs_events"} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			conn.Close(ctx)
+			return nil, err
+		}
 	}
 	return conn, nil
 }

@@ -87,7 +87,7 @@ func TestListenIsLost(t *testing.T) {
 	}
 	defer w.Close()
 	const cut = `select pg_terminate_backend(pid) from pg_stat_activity
-		where datname = current_database() and query = 'listen bbs_events'`
+		where datname = current_database() and application_name = 'muster-bbs-listen'`
 	for run(t, url, cut) == 0 { // it is about to listen
 	}
 	run(t, url, silent, 1)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -115,19 +116,29 @@ func TestStoppedStore(t *testing.T) {
 	}
 }
 
+// collecting returns a store, and what it has published so far.
+func collecting(t *testing.T) (s *Store, published func() []Record) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []Record
+	s = open(t, pgtest.Database(t, Migrate), Options{Published: func(records []Record) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, records...)
+	}})
+	return s, func() []Record {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
 // What is committed is published with its revisions before its callers are answered.
 func TestPublishedBeforeAnswered(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var published []Record
-	s := open(t, pgtest.Database(t, Migrate), Options{Published: func(records []Record) {
-		mu.Lock()
-		defer mu.Unlock()
-		published = append(published, records...)
-	}})
+	s, publishedSoFar := collecting(t)
 	must(t, s.Desire(t.Context(), app("p", 2), Call{}))
-	mu.Lock()
-	defer mu.Unlock()
+	published := publishedSoFar()
 	if len(published) != 3 {
 		t.Fatalf("%d changes were published, want 3", len(published))
 	}
@@ -141,13 +152,7 @@ func TestPublishedBeforeAnswered(t *testing.T) {
 // An entry that is read from the log says of itself what the one that was published does.
 func TestReadAsPublished(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	var published []Record
-	s := open(t, pgtest.Database(t, Migrate), Options{Published: func(records []Record) {
-		mu.Lock()
-		defer mu.Unlock()
-		published = append(published, records...)
-	}})
+	s, publishedSoFar := collecting(t)
 	ctx, a := t.Context(), lrp.InstanceKey{Instance: "i", Cell: "c"}
 	must(t, s.Desire(ctx, app("p", 1), Call{TraceID: "t"}))
 	must(t, s.Apply(ctx, claim("p", 0, a), Call{}))
@@ -156,8 +161,7 @@ func TestReadAsPublished(t *testing.T) {
 	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Return, Key: slotKey("p", 0), By: a}, Call{}))
 	must(t, s.Apply(ctx, lrp.Event{Name: lrp.Crash, Key: slotKey("p", 0), By: a, Reason: "r"}, Call{}))
 	must(t, s.RemoveDesired(ctx, "p", Call{}))
-	mu.Lock()
-	defer mu.Unlock()
+	published := publishedSoFar()
 	read, _, err := s.Events(ctx, 0, 100)
 	must(t, err)
 	if len(read) != len(published) {

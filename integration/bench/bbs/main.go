@@ -33,7 +33,6 @@ import (
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/integration/bench/rig"
-	"muster/internal/identity"
 )
 
 // warmUp is how many processes each of 64 callers makes before anything counts: enough for the search of
@@ -139,14 +138,7 @@ func open(ctx context.Context, r *rig.Rig, o options) (*bench, error) {
 	if b.replica, err = r.Replica(ctx); err != nil {
 		return nil, err
 	}
-	desirers := make([]identity.ID, o.connections)
-	for i := range desirers {
-		desirers[i] = identity.ID{Role: identity.Client}
-	}
-	if b.clients, err = r.Clients(b.replica, desirers); err != nil {
-		return nil, err
-	}
-	if b.cells, err = r.Clients(b.replica, rig.CellIDs(o.connections)); err != nil {
+	if b.clients, b.cells, err = r.Callers(b.replica, o.connections); err != nil {
 		return nil, err
 	}
 	b.base, err = newBaseline(ctx, r.URL())

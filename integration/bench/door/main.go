@@ -28,7 +28,6 @@ import (
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/integration/bench/rig"
-	"muster/internal/identity"
 )
 
 // warmUps and warmUp are how often, and how many processes each caller starts either way before anything
@@ -121,14 +120,7 @@ func open(ctx context.Context, r *rig.Rig, o options) (*bench, error) {
 	if b.replica, err = r.Replica(ctx); err != nil {
 		return nil, err
 	}
-	desirers := make([]identity.ID, o.connections)
-	for i := range desirers {
-		desirers[i] = identity.ID{Role: identity.Client}
-	}
-	if b.clients, err = r.Clients(b.replica, desirers); err != nil {
-		return nil, err
-	}
-	if b.cells, err = r.Clients(b.replica, rig.CellIDs(o.connections)); err != nil {
+	if b.clients, b.cells, err = r.Callers(b.replica, o.connections); err != nil {
 		return nil, err
 	}
 	b.door, err = openDoor(r, b.replica, rig.CellIDs(o.connections))

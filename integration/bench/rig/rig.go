@@ -354,6 +354,19 @@ func (r *Rig) Clients(b *Replica, ids []identity.ID) ([]*bbsclient.Client, error
 	return all, nil
 }
 
+// Callers returns clients of so many who desire, and of as many cells: the n-th is that of Cell(n).
+func (r *Rig) Callers(b *Replica, n int) (desirers, cells []*bbsclient.Client, err error) {
+	ids := make([]identity.ID, n)
+	for i := range ids {
+		ids[i] = identity.ID{Role: identity.Client}
+	}
+	if desirers, err = r.Clients(b, ids); err != nil {
+		return nil, nil, err
+	}
+	cells, err = r.Clients(b, CellIDs(n))
+	return desirers, cells, err
+}
+
 // freePorts returns loopback addresses that nobody listens on right now.
 func freePorts(n int) ([]string, error) {
 	var all []string

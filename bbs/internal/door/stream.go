@@ -2,13 +2,17 @@ package door
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"muster/bbs/internal/hub"
 	"muster/bbs/internal/server"
 	"muster/bbs/lrp"
 	"muster/internal/identity"
@@ -54,7 +58,7 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, route streamRoute)
 	})
 	switch {
 	case began:
-		d.Log.Debug("a stream ended", "path", route.path, "error", err)
+		d.ended(r, err)
 	case status.Code(err) == codes.Unavailable:
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case status.Code(err) == codes.PermissionDenied, status.Code(err) == codes.Unauthenticated:
@@ -62,6 +66,16 @@ func (d *Door) stream(w http.ResponseWriter, r *http.Request, route streamRoute)
 	default:
 		http.Error(w, status.Convert(err).Message(), http.StatusInternalServerError)
 	}
+}
+
+// ended tells the log of the end of a stream: whose client is too slow loses it, which an operator wants to
+// know; others come and go.
+func (d *Door) ended(r *http.Request, err error) {
+	level, message := slog.LevelDebug, "a stream ended"
+	if errors.Is(err, hub.ErrSlow) || errors.Is(err, os.ErrDeadlineExceeded) {
+		level, message = slog.LevelWarn, "a stream was cut off: its client reads too slowly"
+	}
+	d.Log.Log(r.Context(), level, message, "path", r.URL.Path, "client", r.RemoteAddr, "error", err)
 }
 
 // write writes what a stream is told.

@@ -2,10 +2,13 @@ package door
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +81,40 @@ func TestSilentStreamsEndWell(t *testing.T) {
 		}
 		<-served
 	})
+}
+
+// The log tells of a client that is cut off because it reads too slowly, and where it is; it is silent about
+// the others.
+func TestTheLogTellsWhoIsCutOff(t *testing.T) {
+	t.Parallel()
+	for name, reads := range map[string]bool{"a client that reads nothing": false, "a client that leaves": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newTestBroadcast()
+				var text bytes.Buffer
+				d := &Door{Options: Options{Log: slog.New(slog.NewTextHandler(&text, nil))}, broadcast: b, stopping: make(chan struct{})}
+				done := make(chan struct{})
+				conn := speak(t, "GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n", func(w http.ResponseWriter, r *http.Request) {
+					defer close(done)
+					s := joined(t, b, place{instances, ""}, false)
+					defer b.leave(s)
+					b.offer([]*frame{{told{to: instances}, 1, make([]byte, 2*portionBytes)}})
+					d.ended(r, d.write(r.Context(), w, s))
+				})
+				if reads {
+					if _, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil {
+						t.Fatal(err)
+					}
+					conn.Close()
+				}
+				<-done
+				if told := strings.Contains(text.String(), "cut off") && strings.Contains(text.String(), "path=/v1/events client=pipe"); told == reads {
+					t.Errorf("logged %q", text.String())
+				}
+			})
+		})
+	}
 }
 
 // speak lets a server answer one request whose head is given, and returns the client's end.

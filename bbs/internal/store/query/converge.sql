@@ -128,4 +128,7 @@ from actual_lrps where process_guid = any($1::text[])
 select a.process_guid, a.index, a.presence::text, a.domain, a.state::text, a.instance_guid, a.cell_id, a.crash_count,
 	a.since, a.retiring
 from (select distinct process_guid, index from actual_lrps where cell_id = any($1::text[]) and cell_id <> '') slot
-join actual_lrps a on a.process_guid = slot.process_guid and a.index = slot.index
+-- The offset keeps this a question for each slot: joined, all of the table may be read and hashed instead.
+cross join lateral (
+	select * from actual_lrps where process_guid = slot.process_guid and index = slot.index offset 0
+) a

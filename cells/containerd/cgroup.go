@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,6 +48,30 @@ func (e *Engine) outOfMemory(id engine.ID) bool {
 		}
 	}
 	return false
+}
+
+// cgroupMembers returns the processes in a cgroup and below it, of all hierarchies.
+func cgroupMembers(path string) ([]int, error) {
+	roots, err := cgroupRoots()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, root := range roots {
+		_ = filepath.WalkDir(filepath.Join(root, path), func(file string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.Name() != "cgroup.procs" {
+				return nil // what is gone has no processes
+			}
+			text, _ := os.ReadFile(file)
+			for _, field := range strings.Fields(string(text)) {
+				if pid, err := strconv.Atoi(field); err == nil && pid > 0 && !slices.Contains(pids, pid) { // 0: not of our PID namespace
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		})
+	}
+	return pids, nil
 }
 
 // removeCgroups removes a cgroup and what is below it in all hierarchies; processes in it are an error.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -85,7 +86,7 @@ func (e *Engine) unfurnish(ctx context.Context, id engine.ID) error {
 	return nil
 }
 
-// deleteTask waits for the end of a killed process and removes its task, shim included.
+// deleteTask waits for the end of a killed process and removes its task, shim and runc's state included.
 func (e *Engine) deleteTask(ctx context.Context, id engine.ID) error {
 	defer e.step(id, "delete-task")()
 	service := e.client.TaskService()
@@ -98,8 +99,8 @@ func (e *Engine) deleteTask(ctx context.Context, id engine.ID) error {
 	if err = native(err); known && err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("task: %w", err)
 	}
-	if known {
+	if _, left := os.Lstat(e.runcDir(id)); known && err == nil && errors.Is(left, fs.ErrNotExist) {
 		return nil
 	}
-	return e.endStrayShims(ctx, id)
+	return e.endStrays(ctx, id)
 }

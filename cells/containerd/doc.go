@@ -13,6 +13,8 @@
 //	CNI                      veth, address (leases in StateDir/ipam), port mappings
 //	containerd               container record, then snapshot, then task; the record keeps the
 //	                         snapshot from being collected, so a container needs no lease
+//	runcState/NAMESPACE/ID   what runc knows of the task; also left by a start that was cut off,
+//	                         with processes of which containerd knows nothing any more
 //
 // Images are fetched under a lease and then kept by an image record. Create does what does not
 // depend on each other at once: the network is attached while image, snapshot and task are made, and the

@@ -20,6 +20,7 @@ import (
 	"muster/cells/engine/enginetest"
 	appimage "muster/integration/apps/image"
 	"muster/internal/privatecontainerd"
+	"muster/internal/process"
 )
 
 // TestMain removes the chains that all tests share when none of them runs any more.
@@ -199,17 +200,18 @@ func (s *stack) traces(t testing.TB) []string {
 	for _, pattern := range []string{
 		filepath.Join(e.paths.containers(), "*"), filepath.Join(e.paths.netnsDir(), "*"), filepath.Join(e.paths.cniCache(), "results", "*"),
 		filepath.Join(e.paths.ipam(), "*", "10.*"), "/sys/fs/cgroup/*" + s.cfg.CgroupParent + "/*/", "/sys/class/net/" + s.cfg.Bridge + "/brif/*",
-		filepath.Join(s.dir, "c/state/io.containerd.runtime.v2.task/*/*"), "/run/containerd/runc/" + s.cfg.Namespace + "/*",
+		filepath.Join(s.dir, "c/state/io.containerd.runtime.v2.task/*/*"), filepath.Join(runcState, s.cfg.Namespace, "*"),
 	} {
 		found, err := filepath.Glob(pattern)
 		check(t, err)
 		add("path", found...)
 	}
-	cmdlines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	processes, err := process.All()
 	check(t, err)
-	for _, name := range cmdlines {
-		if text, _ := os.ReadFile(name); strings.Contains(string(text), "containerd-shim") && strings.Contains(string(text), s.cfg.Namespace) {
-			add("shim", strings.ReplaceAll(string(text), "\x00", " "))
+	for _, args := range processes {
+		line := strings.Join(args, " ")
+		if strings.Contains(line, s.cfg.Namespace) && (strings.Contains(line, "containerd-shim") || strings.Contains(line, runcState)) {
+			add("process", line)
 		}
 	}
 	add("rule", slices.DeleteFunc(natRules(t, s.cfg.Namespace), func(rule string) bool { return strings.Contains(rule, "-A POSTROUTING -s "+s.cfg.Subnet) })...)

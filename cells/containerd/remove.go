@@ -17,8 +17,6 @@ import (
 const (
 	// destroyAtOnce bounds how many containers RemoveAll destroys at the same time.
 	destroyAtOnce = 8
-	// runcState is where the shim has runc keep its state, whatever containerd's own directories are.
-	runcState = "/run/containerd/runc"
 	// emptyWithin is how long containerd's garbage collection may take until a namespace without
 	// images, containers and leases is empty.
 	emptyWithin = 30 * time.Second

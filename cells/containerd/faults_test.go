@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -147,11 +148,11 @@ func TestContainersOutliveContainerd(t *testing.T) {
 		waited <- result{exit, err}
 	}()
 	s.killDaemon(t)
-	if err := e.Ping(t.Context()); err == nil {
+	if err := ping(t, e); err == nil {
 		t.Error("a dead containerd answers")
 	}
 	s.open(t)
-	poll(t, func() bool { return e.Ping(t.Context()) == nil })
+	poll(t, func() bool { return ping(t, e) == nil })
 	all, err := e.List(t.Context())
 	check(t, err)
 	if len(all) != 1 || all[0].Status != engine.Running {
@@ -319,6 +320,13 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
+// ping asks whether containerd answers, and waits for a connection no longer than it should take.
+func ping(t *testing.T, e *Engine) error {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	return e.Ping(ctx)
+}
+
 // Stop of the private containerd ends what runs in it, even when the daemon was killed.
 func TestStopEndsContainersOfADeadDaemon(t *testing.T) {
 	t.Parallel()
@@ -332,7 +340,7 @@ func TestStopEndsContainersOfADeadDaemon(t *testing.T) {
 		t.Errorf("shims left: %d", shims)
 	}
 	s.open(t)
-	poll(t, func() bool { return e.Ping(t.Context()) == nil })
+	poll(t, func() bool { return ping(t, e) == nil })
 	all, err := e.List(t.Context())
 	check(t, err)
 	if len(all) != 1 || all[0].Status != engine.Exited {

@@ -57,8 +57,9 @@ type Actual struct {
 	Presence       Presence
 	State          State
 	NetInfo        NetInfo
-	PlacementError string // why it could not be placed last
-	CrashCount     int32  // crashes in a row
+	PlacementError string       // why it could not be placed last
+	Explanation    *Explanation // of the placement error; nil when there is none
+	CrashCount     int32        // crashes in a row
 	CrashReason    string
 	Since          time.Time // of the last change of state or content
 	Tag            ModificationTag

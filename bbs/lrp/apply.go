@@ -263,7 +263,8 @@ func (g Group) reported(a *Actual, place Presence, ev Event, now time.Time) *Act
 	default:
 		n = a.touched(now)
 	}
-	n.Presence, n.State, n.InstanceKey, n.NetInfo, n.PlacementError = place, Running, ev.By, ev.NetInfo, ""
+	n.Presence, n.State, n.InstanceKey, n.NetInfo = place, Running, ev.By, ev.NetInfo
+	n.PlacementError, n.Explanation = "", nil
 	n.InternalRoutes, n.MetricTags = ev.InternalRoutes, ev.MetricTags
 	n.Routable, n.AvailabilityZone = ev.Routable, ev.AvailabilityZone
 	return n
@@ -291,7 +292,8 @@ func (a *Actual) touched(now time.Time) *Actual {
 // stale until the next one; only addresses go, because a CLAIMED instance has none.
 func (a *Actual) assigned(ev Event, now time.Time) *Actual {
 	n := a.touched(now)
-	n.State, n.InstanceKey, n.NetInfo, n.PlacementError = Claimed, ev.By, NetInfo{}, ""
+	n.State, n.InstanceKey, n.NetInfo = Claimed, ev.By, NetInfo{}
+	n.PlacementError, n.Explanation = "", nil
 	return n
 }
 
@@ -314,14 +316,15 @@ func (a *Actual) crashed(ev Event, now time.Time) *Actual {
 }
 
 // noted returns the record with a placement error; the record itself if it has that one already, so
-// that a slot which fits nowhere is not rewritten with every attempt.
+// that a slot which fits nowhere is not rewritten with every attempt. Who explains nothing says nothing
+// against the explanation of the same error.
 func (a *Actual) noted(ev Event, now time.Time) *Actual {
-	reason := storable(ev.Reason)
-	if a.PlacementError == reason {
+	reason, why := storable(ev.Reason), explained(ev.Explanation)
+	if a.PlacementError == reason && (why == nil || why.equal(a.Explanation)) {
 		return a
 	}
 	n := a.touched(now)
-	n.PlacementError = reason
+	n.PlacementError, n.Explanation = reason, why
 	return n
 }
 

@@ -18,8 +18,8 @@
 //
 //	I1  Since is never zero.
 //	I2  UNCLAIMED and CRASHED instances have no instance key and no net info.
-//	I3  CLAIMED instances have an instance key, no net info and no placement error.
-//	I4  RUNNING instances have an instance key, an address and no placement error.
+//	I3  CLAIMED instances have an instance key, no net info, no placement error and no explanation of one.
+//	I4  RUNNING instances have an instance key, an address, no placement error and no explanation of one.
 //	I5  Only CLAIMED and RUNNING instances can be retiring.
 //	I6  UNCLAIMED and CRASHED instances are ordinary.
 //	I7  All instances of a group carry the key of their slot, and the presence of their place.

@@ -345,11 +345,11 @@ func meaning(d Deed) string {
 	return map[Deed]string{
 		DoNothing:     "nothing",
 		DoCreate:      "a new record",
-		DoAssign:      "the caller gets the slot; addresses and placement error go",
+		DoAssign:      "the caller gets the slot; addresses, placement error and its explanation go",
 		DoReport:      "the record of the caller says what is reported",
 		DoTakePlace:   "the caller has the slot, as reported; its siblings go",
 		DoCount:       "the crash counts and is reported; crash policy",
-		DoNote:        "the placement error is kept; the same one again writes nothing",
+		DoNote:        "the placement error is kept with its explanation; the same ones again write nothing",
 		DoMark:        "the instance is marked retiring",
 		DoWindUp:      "CLAIMED, RUNNING and evacuating instances are marked retiring; other records go",
 		DoRemove:      "the record goes",

@@ -46,6 +46,8 @@ type Event struct {
 
 	// Reason is the crash reason of Crash and EvacuateCrashed, and the placement error of Fail.
 	Reason string
+	// Explanation is that of the placement error of Fail; nil when there is none.
+	Explanation *Explanation
 
 	// What Start and EvacuateRunning report.
 	NetInfo          NetInfo

@@ -78,7 +78,7 @@ func same(a, b *Actual) bool {
 		return a == b
 	}
 	return a.Key == b.Key && a.InstanceKey == b.InstanceKey && a.Presence == b.Presence && a.State == b.State &&
-		a.NetInfo.equal(b.NetInfo) && a.PlacementError == b.PlacementError &&
+		a.NetInfo.equal(b.NetInfo) && a.PlacementError == b.PlacementError && a.Explanation.equal(b.Explanation) &&
 		a.CrashCount == b.CrashCount && a.CrashReason == b.CrashReason && a.Since.Equal(b.Since) && a.Tag == b.Tag &&
 		slices.Equal(a.InternalRoutes, b.InternalRoutes) && maps.Equal(a.MetricTags, b.MetricTags) &&
 		a.Routable == b.Routable && a.AvailabilityZone == b.AvailabilityZone && a.Retiring == b.Retiring
@@ -112,7 +112,7 @@ func (g Group) Check() error {
 // broken returns the numbers of the invariants that a record breaks in a place of a group.
 func (a *Actual) broken(place Presence, key Key) []string {
 	empty := a.InstanceKey.IsZero() && a.NetInfo.isZero()
-	held := a.Instance != "" && a.Cell != "" && a.PlacementError == ""
+	held := a.Instance != "" && a.Cell != "" && a.PlacementError == "" && a.Explanation == nil
 	vacant := a.State == Unclaimed || a.State == Crashed
 	active := a.State == Claimed || a.State == Running
 	var numbers []string

@@ -105,6 +105,8 @@ func other(v reflect.Value) {
 		*x = map[string]string{"other": ""}
 	case *bool:
 		*x = !*x
+	case **Explanation:
+		*x = &Explanation{Cells: 1}
 	default:
 		switch {
 		case v.Kind() == reflect.String:
@@ -132,6 +134,10 @@ func TestCheck(t *testing.T) {
 			func(g *Group) { g.Ordinary = record(Claimed, Ordinary, alice); g.Ordinary.Cell = "" },
 			func(g *Group) { g.Ordinary = record(Claimed, Ordinary, alice); g.Ordinary.NetInfo = reported },
 			func(g *Group) { g.Ordinary = record(Claimed, Ordinary, alice); g.Ordinary.PlacementError = "x" },
+			func(g *Group) {
+				g.Ordinary = record(Claimed, Ordinary, alice)
+				g.Ordinary.Explanation = &Explanation{Cells: 1}
+			},
 		},
 		"I4": {
 			func(g *Group) { g.Ordinary.NetInfo.Address = "" },

@@ -155,15 +155,17 @@ func TestKeptAndCleared(t *testing.T) {
 		ev   Event
 		want *Actual
 	}{
-		"claim clears the placement error and keeps the crash count": {
+		"claim clears the placement error and its explanation, and keeps the crash count": {
 			unclaimed, reportOf(Claim, bob),
-			next(unclaimed, func(n *Actual) { n.State, n.InstanceKey, n.PlacementError = Claimed, bob, "" }),
+			next(unclaimed, func(n *Actual) {
+				n.State, n.InstanceKey, n.PlacementError, n.Explanation = Claimed, bob, "", nil
+			}),
 		},
 		"claim of a running instance clears its addresses": {
 			running, reportOf(Claim, alice), next(running, func(n *Actual) { n.State, n.NetInfo = Claimed, NetInfo{} }),
 		},
-		"fail sets the placement error only": {
-			unclaimed, reportOf(Fail, nobody), next(unclaimed, func(n *Actual) { n.PlacementError = "because" }),
+		"fail sets the placement error only, and takes away the explanation of another": {
+			unclaimed, reportOf(Fail, nobody), next(unclaimed, func(n *Actual) { n.PlacementError, n.Explanation = "because", nil }),
 		},
 		"crash keeps what was reported, stale until the next start": {
 			running, reportOf(Crash, alice), next(running, func(n *Actual) {
@@ -206,6 +208,50 @@ func TestSameFailureIsNotRewritten(t *testing.T) {
 		if err != nil || len(Diff(first, second)) != 0 {
 			t.Errorf("the same failure changed %v (%v)", Diff(first, second), err)
 		}
+	}
+}
+
+// TestExplanation follows that of a placement error: it is rewritten when it says something else, kept when
+// the error is repeated without one, and replaced by that of another error.
+func TestExplanation(t *testing.T) {
+	t.Parallel()
+	full := Explanation{Cells: 3, Memory: 3, Closest: Shortfall{Cell: "c1", MemoryMB: 64}, Remedy: "64 MB of memory freed on c1"}
+	fuller := full
+	fuller.Closest.MemoryMB = 65
+	endless := full
+	endless.Remedy = strings.Repeat("ä", MaxReasonBytes)
+	g := Group{Wanted: true, Ordinary: record(Unclaimed, Ordinary, nobody)}
+	for _, tt := range []struct {
+		name    string
+		reason  string
+		why     *Explanation
+		changes bool
+		want    *Explanation
+	}{
+		{"first", "no memory", &full, true, &full},
+		{"the same", "no memory", &full, false, &full},
+		{"another", "no memory", &fuller, true, &fuller},
+		{"none", "no memory", nil, false, &fuller},
+		{"one that says nothing", "no memory", &Explanation{}, false, &fuller},
+		{"another error", "no disk", nil, true, nil},
+		{"one that is too long", "no disk", &endless, true, explained(&endless)},
+	} {
+		ev := reportOf(Fail, nobody)
+		ev.Reason, ev.Explanation = tt.reason, tt.why
+		next, _, err := applied(g, ev, testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changes := len(Diff(g, next)) > 0; changes != tt.changes {
+			t.Errorf("%s: changes %v, want %v", tt.name, changes, tt.changes)
+		}
+		if diff := cmp.Diff(tt.want, next.Ordinary.Explanation); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		g = next
+	}
+	if n := len(g.Ordinary.Explanation.Remedy); n > MaxReasonBytes {
+		t.Errorf("a remedy of %d bytes was stored, want at most %d", n, MaxReasonBytes)
 	}
 }
 

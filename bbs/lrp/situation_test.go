@@ -36,7 +36,7 @@ func record(state State, presence Presence, by InstanceKey) *Actual {
 	case Claimed:
 		a.InstanceKey = by
 	case Unclaimed:
-		a.PlacementError = "no room"
+		a.PlacementError, a.Explanation = "no room", &Explanation{Cells: 1, Memory: 1}
 	case Crashed:
 		a.CrashCount = 3
 	}

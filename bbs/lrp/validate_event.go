@@ -76,6 +76,10 @@ func (ev Event) Validate() error {
 	if n.reason {
 		c.required("error_message", ev.Reason)
 	}
+	if ev.Explanation != nil {
+		c.name("placement_explanation.closest.cell_id", string(ev.Explanation.Closest.Cell))
+		c.name("placement_explanation.closest.zone", ev.Explanation.Closest.Zone)
+	}
 	if n.net {
 		c.report(ev)
 	}

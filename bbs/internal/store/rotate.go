@@ -78,7 +78,9 @@ func sealedTables() []sealedTable {
 			[]sealedColumn{netInfoColumn, reportedColumn},
 			[]upgrade{
 				ofJSON(func(v lrp.NetInfo) proto.Message { return wire.EncodeNetInfo(v) }),
-				ofJSON(func(v reported) proto.Message { return wire.EncodeReported(v.InternalRoutes, v.MetricTags) }),
+				ofJSON(func(v reported) proto.Message {
+					return wire.EncodeReported(&lrp.Actual{InternalRoutes: v.InternalRoutes, MetricTags: v.MetricTags})
+				}),
 			}},
 		{"tasks", "stale_tasks", "reseal_tasks", 1, []string{""}, []sealedColumn{definitionColumn}, []upgrade{nil}},
 		{"events", "stale_events", "reseal_events", 1, []string{"0"}, []sealedColumn{payloadColumn}, []upgrade{ofMessage(&bbsv1.Event{})}},

@@ -217,7 +217,7 @@ func (s *Store) actualRow(c *actualRows, a *lrp.Actual) error {
 	if err != nil {
 		return err
 	}
-	told, err := s.sealReported(reported{a.InternalRoutes, a.MetricTags}, key)
+	told, err := s.sealReported(a, key)
 	if err != nil {
 		return err
 	}
@@ -257,10 +257,9 @@ func (s *Store) scanRecord(rows pgx.CollectableRow, take func(a *lrp.Actual, net
 		return a, nil
 	}
 	key := instanceRow(&a)
-	var netInfoErr, toldErr error
+	var netInfoErr error
 	a.NetInfo, netInfoErr = s.openNetInfo(netInfo, key)
-	r, toldErr := s.openReported(told, key)
-	a.InternalRoutes, a.MetricTags = r.InternalRoutes, r.MetricTags
+	toldErr := s.openReported(told, key, &a)
 	if netInfoErr == nil && toldErr == nil {
 		return a, nil
 	}

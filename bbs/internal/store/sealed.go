@@ -23,7 +23,7 @@ import (
 //	desired_lrps.volume_drivers  VolumePlacement
 //	desired_lrps.run_info        DesiredLRPRunInfo
 //	actual_lrps.net_info         ActualLRPNetInfo
-//	actual_lrps.reported         ActualLRP, with internal routes and metric tags only
+//	actual_lrps.reported         ActualLRP, with internal routes, metric tags and placement explanation only
 //	tasks.definition             TaskDefinition
 //	events.payload               Event, without what has columns of its own, folded
 //
@@ -169,34 +169,37 @@ func (s *Store) openNetInfo(value []byte, key string) (n lrp.NetInfo, err error)
 	return n, json.Unmarshal(plain, &n)
 }
 
-// reported is what a cell tells of an instance beside where it can be reached.
+// reported is what a cell tells of an instance beside where it can be reached, in the older format.
 type reported struct {
 	InternalRoutes []string
 	MetricTags     map[string]string
 }
 
-func (s *Store) sealReported(r reported, key string) ([]byte, error) {
-	if len(r.InternalRoutes) == 0 && len(r.MetricTags) == 0 {
+func (s *Store) sealReported(a *lrp.Actual, key string) ([]byte, error) {
+	if len(a.InternalRoutes) == 0 && len(a.MetricTags) == 0 && a.Explanation == nil {
 		return []byte{}, nil
 	}
-	plain, err := wire.AppendReported(make([]byte, 0, 1024), r.InternalRoutes, r.MetricTags)
+	plain, err := wire.AppendReported(make([]byte, 0, 1024), a)
 	if err != nil {
 		return nil, &unstorable{err}
 	}
 	return s.sealBytes(plain, reportedColumn.row(key)), nil
 }
 
-func (s *Store) openReported(value []byte, key string) (r reported, err error) {
+func (s *Store) openReported(value []byte, key string, a *lrp.Actual) error {
 	if len(value) == 0 {
-		return r, nil
+		return nil
 	}
 	var m bbsv1.ActualLRP
 	plain, old, err := s.open(value, reportedColumn.row(key), &m)
 	if err != nil || !old {
-		r.InternalRoutes, r.MetricTags = wire.DecodeReported(&m)
-		return r, err
+		wire.DecodeReported(&m, a)
+		return err
 	}
-	return r, json.Unmarshal(plain, &r)
+	var r reported
+	err = json.Unmarshal(plain, &r)
+	a.InternalRoutes, a.MetricTags = r.InternalRoutes, r.MetricTags
+	return err
 }
 
 func (s *Store) sealTask(guid task.GUID, d task.Definition) ([]byte, error) {

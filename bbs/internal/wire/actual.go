@@ -10,7 +10,7 @@ func EncodeActual(a lrp.Actual) *bbsv1.ActualLRP {
 	return &bbsv1.ActualLRP{
 		ActualLrpKey: EncodeKey(a.Key), ActualLrpInstanceKey: EncodeInstanceKey(a.InstanceKey),
 		ActualLrpNetInfo: EncodeNetInfo(a.NetInfo), CrashCount: a.CrashCount, CrashReason: a.CrashReason,
-		State: string(a.State), PlacementError: a.PlacementError, Since: encodeTime(a.Since),
+		State: string(a.State), PlacementError: a.PlacementError, PlacementExplanation: encodeExplanation(a.Explanation), Since: encodeTime(a.Since),
 		ModificationTag: encodeTag(a.Tag), Presence: bbsv1.ActualLRP_Presence(a.Presence),
 		ActualLrpInternalRoutes: list(a.InternalRoutes, encodeInternalRoute), MetricTags: a.MetricTags,
 		Routable: &a.Routable, AvailabilityZone: a.AvailabilityZone, Retiring: a.Retiring,
@@ -25,7 +25,7 @@ func DecodeActual(m *bbsv1.ActualLRP) lrp.Actual {
 	return lrp.Actual{
 		Key: DecodeKey(m.ActualLrpKey), InstanceKey: DecodeInstanceKey(m.ActualLrpInstanceKey),
 		NetInfo: DecodeNetInfo(m.ActualLrpNetInfo), CrashCount: m.CrashCount, CrashReason: m.CrashReason,
-		State: lrp.State(m.State), PlacementError: m.PlacementError, Since: decodeTime(m.Since),
+		State: lrp.State(m.State), PlacementError: m.PlacementError, Explanation: decodeExplanation(m.PlacementExplanation), Since: decodeTime(m.Since),
 		Tag: decodeTag(m.ModificationTag), Presence: lrp.Presence(m.Presence),
 		InternalRoutes: list(m.ActualLrpInternalRoutes, decodeInternalRoute), MetricTags: sameMap(m.MetricTags),
 		Routable: decodeRoutable(m.Routable), AvailabilityZone: m.AvailabilityZone, Retiring: m.Retiring,
@@ -85,6 +85,38 @@ func decodePorts(m *bbsv1.PortMapping) lrp.PortMapping {
 	return lrp.PortMapping{
 		ContainerPort: m.GetContainerPort(), HostPort: m.GetHostPort(),
 		ContainerTLSProxyPort: m.GetContainerTlsProxyPort(), HostTLSProxyPort: m.GetHostTlsProxyPort(),
+	}
+}
+
+func encodeExplanation(x *lrp.Explanation) *bbsv1.PlacementExplanation {
+	if x == nil {
+		return nil
+	}
+	m := &bbsv1.PlacementExplanation{
+		Cells: x.Cells, Away: x.Away, Rootfs: x.RootFS, VolumeDrivers: x.Drivers, PlacementTags: x.Tags,
+		Memory: x.Memory, Disk: x.Disk, Containers: x.Containers, Refused: x.Refused,
+		Starting: x.Starting, MaxStarting: x.MaxStarting, Remedy: x.Remedy,
+	}
+	if c := x.Closest; c != (lrp.Shortfall{}) {
+		m.Closest = &bbsv1.PlacementShortfall{
+			CellId: string(c.Cell), Zone: c.Zone, MemoryMb: c.MemoryMB, DiskMb: c.DiskMB, Containers: c.Containers,
+		}
+	}
+	return m
+}
+
+func decodeExplanation(m *bbsv1.PlacementExplanation) *lrp.Explanation {
+	if m == nil {
+		return nil
+	}
+	c := m.GetClosest()
+	return &lrp.Explanation{
+		Cells: m.Cells, Away: m.Away, RootFS: m.Rootfs, Drivers: m.VolumeDrivers, Tags: m.PlacementTags,
+		Memory: m.Memory, Disk: m.Disk, Containers: m.Containers, Refused: m.Refused,
+		Starting: m.Starting, MaxStarting: m.MaxStarting, Remedy: m.Remedy,
+		Closest: lrp.Shortfall{
+			Cell: lrp.CellID(c.GetCellId()), Zone: c.GetZone(), MemoryMB: c.GetMemoryMb(), DiskMB: c.GetDiskMb(), Containers: c.GetContainers(),
+		},
 	}
 }
 

@@ -61,9 +61,10 @@ func AppendNetInfo(b []byte, n lrp.NetInfo) ([]byte, error) {
 }
 
 // AppendReported appends the message of EncodeReported. It fails when a text is not UTF-8.
-func AppendReported(b []byte, internalRoutes []string, tags map[string]string) ([]byte, error) {
+func AppendReported(b []byte, a *lrp.Actual) ([]byte, error) {
 	e := encoder{b: b}
-	e.reported(11, 12, internalRoutes, tags)
+	e.reported(11, 12, a.InternalRoutes, a.MetricTags)
+	e.explanation(explanationField, a.Explanation)
 	return e.end()
 }
 
@@ -198,6 +199,28 @@ func (e *encoder) record(field protowire.Number, a *lrp.Actual, encoded *Parts) 
 	e.present(13, a.Routable)
 	e.text(14, a.AvailabilityZone)
 	e.flag(1000, a.Retiring)
+	if encoded == nil {
+		e.explanation(explanationField, a.Explanation)
+	}
+	e.close(start)
+}
+
+// explanationField is the field of an ActualLRP for the explanation.
+const explanationField = 1001
+
+// explanation is a bbs.v1.PlacementExplanation; nil is left out. It is rare, so that it is not worth more
+// code.
+func (e *encoder) explanation(field protowire.Number, x *lrp.Explanation) {
+	if x == nil {
+		return
+	}
+	start := e.open(field)
+	b, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(e.b, encodeExplanation(x))
+	if err != nil {
+		e.bad = true // nothing else can be wrong with it
+		return
+	}
+	e.b = b
 	e.close(start)
 }
 

@@ -65,8 +65,8 @@ func TestAppend(t *testing.T) {
 		t.Parallel()
 		rapid.Check(t, func(t *rapid.T) {
 			a := spoilt().Draw(t, "record")
-			check(t, EncodeReported(a.InternalRoutes, a.MetricTags), func(b []byte) ([]byte, error) {
-				return AppendReported(b, a.InternalRoutes, a.MetricTags)
+			check(t, EncodeReported(&a), func(b []byte) ([]byte, error) {
+				return AppendReported(b, &a)
 			})
 		})
 	})

@@ -63,12 +63,17 @@ func DecodeCrash(m *bbsv1.CrashActualLRPRequest) lrp.Event {
 
 // EncodeFail makes the request that reports a slot that could not be placed.
 func EncodeFail(ev lrp.Event) *bbsv1.FailActualLRPRequest {
-	return &bbsv1.FailActualLRPRequest{ActualLrpKey: EncodeKey(ev.Key), ErrorMessage: ev.Reason}
+	return &bbsv1.FailActualLRPRequest{
+		ActualLrpKey: EncodeKey(ev.Key), ErrorMessage: ev.Reason, PlacementExplanation: encodeExplanation(ev.Explanation),
+	}
 }
 
 // DecodeFail reads a failed placement.
 func DecodeFail(m *bbsv1.FailActualLRPRequest) lrp.Event {
-	return lrp.Event{Name: lrp.Fail, Key: DecodeKey(m.GetActualLrpKey()), Reason: m.GetErrorMessage()}
+	return lrp.Event{
+		Name: lrp.Fail, Key: DecodeKey(m.GetActualLrpKey()), Reason: m.GetErrorMessage(),
+		Explanation: decodeExplanation(m.GetPlacementExplanation()),
+	}
 }
 
 // EncodeRetire makes the request to stop the instance of a slot.

@@ -104,7 +104,7 @@ func TestRequests(t *testing.T) {
 	t.Run("start", func(t *testing.T) {
 		t.Parallel()
 		roundTrip(t, only(func(e lrp.Event) lrp.Event {
-			e.Name, e.Epoch, e.Reason = lrp.Start, "", ""
+			e.Name, e.Epoch, e.Reason, e.Explanation = lrp.Start, "", "", nil
 			return e
 		}), EncodeStart, DecodeStart)
 	})
@@ -117,7 +117,7 @@ func TestRequests(t *testing.T) {
 	t.Run("fail", func(t *testing.T) {
 		t.Parallel()
 		roundTrip(t, only(func(e lrp.Event) lrp.Event {
-			return lrp.Event{Name: lrp.Fail, Key: e.Key, Reason: e.Reason}
+			return lrp.Event{Name: lrp.Fail, Key: e.Key, Reason: e.Reason, Explanation: e.Explanation}
 		}), EncodeFail, DecodeFail)
 	})
 	t.Run("retire", func(t *testing.T) {

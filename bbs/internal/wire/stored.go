@@ -27,13 +27,17 @@ func EncodeVolumePlacement(drivers []string) *bbsv1.VolumePlacement {
 	return &bbsv1.VolumePlacement{DriverNames: drivers}
 }
 
-// EncodeReported makes an ActualLRP message that holds only what a cell reports of an instance beside
-// where it can be reached.
-func EncodeReported(internalRoutes []string, tags map[string]string) *bbsv1.ActualLRP {
-	return &bbsv1.ActualLRP{ActualLrpInternalRoutes: list(internalRoutes, encodeInternalRoute), MetricTags: tags}
+// EncodeReported makes an ActualLRP message that holds only what is reported of an instance: by its cell,
+// beside where it can be reached, or by the auctioneer that found none for it.
+func EncodeReported(a *lrp.Actual) *bbsv1.ActualLRP {
+	return &bbsv1.ActualLRP{
+		ActualLrpInternalRoutes: list(a.InternalRoutes, encodeInternalRoute), MetricTags: a.MetricTags,
+		PlacementExplanation: encodeExplanation(a.Explanation),
+	}
 }
 
 // DecodeReported is the opposite of EncodeReported.
-func DecodeReported(m *bbsv1.ActualLRP) (internalRoutes []string, tags map[string]string) {
-	return list(m.GetActualLrpInternalRoutes(), decodeInternalRoute), sameMap(m.GetMetricTags())
+func DecodeReported(m *bbsv1.ActualLRP, a *lrp.Actual) {
+	a.InternalRoutes, a.MetricTags = list(m.GetActualLrpInternalRoutes(), decodeInternalRoute), sameMap(m.GetMetricTags())
+	a.Explanation = decodeExplanation(m.GetPlacementExplanation())
 }

@@ -126,7 +126,7 @@ func (x ActualLRPNetInfo_PreferredAddress) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ActualLRPNetInfo_PreferredAddress.Descriptor instead.
 func (ActualLRPNetInfo_PreferredAddress) EnumDescriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{3, 0}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{5, 0}
 }
 
 // One instance, or the wish for one: the record of a slot (process_guid and index).
@@ -162,9 +162,12 @@ type ActualLRP struct {
 	AvailabilityZone string `protobuf:"bytes,14,opt,name=availability_zone,json=availabilityZone,proto3" json:"availability_zone,omitempty"`
 	// Set when the instance is to be stopped: its cell stops it and then calls Remove. Routers drop
 	// it at once. Diego has no such mark; it calls the cell instead and hopes.
-	Retiring      bool `protobuf:"varint,1000,opt,name=retiring,proto3" json:"retiring,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Retiring bool `protobuf:"varint,1000,opt,name=retiring,proto3" json:"retiring,omitempty"`
+	// Why it could not be placed, in detail. Comes and goes with placement_error; absent when nobody
+	// explained that.
+	PlacementExplanation *PlacementExplanation `protobuf:"bytes,1001,opt,name=placement_explanation,json=placementExplanation,proto3" json:"placement_explanation,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *ActualLRP) Reset() {
@@ -302,6 +305,251 @@ func (x *ActualLRP) GetRetiring() bool {
 	return false
 }
 
+func (x *ActualLRP) GetPlacementExplanation() *PlacementExplanation {
+	if x != nil {
+		return x.PlacementExplanation
+	}
+	return nil
+}
+
+// What the auctioneer found on the cells when it could not place an instance.
+type PlacementExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cells that take work.
+	Cells int64 `protobuf:"varint,1,opt,name=cells,proto3" json:"cells,omitempty"`
+	// Cells that take none: they are evacuating or not healthy.
+	Away int64 `protobuf:"varint,2,opt,name=away,proto3" json:"away,omitempty"`
+	// Cells that do not offer the root file system. Each cell is counted under the first constraint it
+	// fails: root file system, volume drivers, placement tags.
+	Rootfs int64 `protobuf:"varint,3,opt,name=rootfs,proto3" json:"rootfs,omitempty"`
+	// Cells that lack a volume driver.
+	VolumeDrivers int64 `protobuf:"varint,4,opt,name=volume_drivers,json=volumeDrivers,proto3" json:"volume_drivers,omitempty"`
+	// Cells whose placement tags do not match.
+	PlacementTags int64 `protobuf:"varint,5,opt,name=placement_tags,json=placementTags,proto3" json:"placement_tags,omitempty"`
+	// Cells that fit, but lack memory. A cell that lacks several resources is counted under each.
+	Memory int64 `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Cells that fit, but lack disk.
+	Disk int64 `protobuf:"varint,7,opt,name=disk,proto3" json:"disk,omitempty"`
+	// Cells that fit, but may have no more containers.
+	Containers int64 `protobuf:"varint,8,opt,name=containers,proto3" json:"containers,omitempty"`
+	// Cells that fit and have room, but refused the work.
+	Refused int64 `protobuf:"varint,9,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Containers that are starting on all cells together; set when that is as many as may.
+	Starting int64 `protobuf:"varint,10,opt,name=starting,proto3" json:"starting,omitempty"`
+	// How many containers may be starting at once; set when starting is.
+	MaxStarting int64 `protobuf:"varint,11,opt,name=max_starting,json=maxStarting,proto3" json:"max_starting,omitempty"`
+	// The cell that fits and misses least; absent when no cell fits, or room is not what is missing.
+	Closest *PlacementShortfall `protobuf:"bytes,12,opt,name=closest,proto3" json:"closest,omitempty"`
+	// The smallest change that would place the instance, for people: 512 MB less memory, or 512 MB of
+	// memory freed on cell-7. Cut at 1,024 bytes when stored.
+	Remedy        string `protobuf:"bytes,13,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementExplanation) Reset() {
+	*x = PlacementExplanation{}
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementExplanation) ProtoMessage() {}
+
+func (x *PlacementExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementExplanation.ProtoReflect.Descriptor instead.
+func (*PlacementExplanation) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PlacementExplanation) GetCells() int64 {
+	if x != nil {
+		return x.Cells
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetAway() int64 {
+	if x != nil {
+		return x.Away
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetRootfs() int64 {
+	if x != nil {
+		return x.Rootfs
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetVolumeDrivers() int64 {
+	if x != nil {
+		return x.VolumeDrivers
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetPlacementTags() int64 {
+	if x != nil {
+		return x.PlacementTags
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetMemory() int64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetDisk() int64 {
+	if x != nil {
+		return x.Disk
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetContainers() int64 {
+	if x != nil {
+		return x.Containers
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetRefused() int64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetStarting() int64 {
+	if x != nil {
+		return x.Starting
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetMaxStarting() int64 {
+	if x != nil {
+		return x.MaxStarting
+	}
+	return 0
+}
+
+func (x *PlacementExplanation) GetClosest() *PlacementShortfall {
+	if x != nil {
+		return x.Closest
+	}
+	return nil
+}
+
+func (x *PlacementExplanation) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+// What a cell lacks to take an instance.
+type PlacementShortfall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cell, at most 255 characters.
+	CellId string `protobuf:"bytes,1,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
+	// Its zone, at most 255 characters.
+	Zone string `protobuf:"bytes,2,opt,name=zone,proto3" json:"zone,omitempty"`
+	// MiB of memory, the share of its proxy included.
+	MemoryMb int64 `protobuf:"varint,3,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	// MiB of disk.
+	DiskMb int64 `protobuf:"varint,4,opt,name=disk_mb,json=diskMb,proto3" json:"disk_mb,omitempty"`
+	// Containers.
+	Containers    int64 `protobuf:"varint,5,opt,name=containers,proto3" json:"containers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementShortfall) Reset() {
+	*x = PlacementShortfall{}
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementShortfall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementShortfall) ProtoMessage() {}
+
+func (x *PlacementShortfall) ProtoReflect() protoreflect.Message {
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementShortfall.ProtoReflect.Descriptor instead.
+func (*PlacementShortfall) Descriptor() ([]byte, []int) {
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PlacementShortfall) GetCellId() string {
+	if x != nil {
+		return x.CellId
+	}
+	return ""
+}
+
+func (x *PlacementShortfall) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *PlacementShortfall) GetMemoryMb() int64 {
+	if x != nil {
+		return x.MemoryMb
+	}
+	return 0
+}
+
+func (x *PlacementShortfall) GetDiskMb() int64 {
+	if x != nil {
+		return x.DiskMb
+	}
+	return 0
+}
+
+func (x *PlacementShortfall) GetContainers() int64 {
+	if x != nil {
+		return x.Containers
+	}
+	return 0
+}
+
 // Identity of a slot.
 type ActualLRPKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -317,7 +565,7 @@ type ActualLRPKey struct {
 
 func (x *ActualLRPKey) Reset() {
 	*x = ActualLRPKey{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[1]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -329,7 +577,7 @@ func (x *ActualLRPKey) String() string {
 func (*ActualLRPKey) ProtoMessage() {}
 
 func (x *ActualLRPKey) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[1]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -342,7 +590,7 @@ func (x *ActualLRPKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPKey.ProtoReflect.Descriptor instead.
 func (*ActualLRPKey) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{1}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ActualLRPKey) GetProcessGuid() string {
@@ -379,7 +627,7 @@ type ActualLRPInstanceKey struct {
 
 func (x *ActualLRPInstanceKey) Reset() {
 	*x = ActualLRPInstanceKey{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[2]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +639,7 @@ func (x *ActualLRPInstanceKey) String() string {
 func (*ActualLRPInstanceKey) ProtoMessage() {}
 
 func (x *ActualLRPInstanceKey) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[2]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +652,7 @@ func (x *ActualLRPInstanceKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPInstanceKey.ProtoReflect.Descriptor instead.
 func (*ActualLRPInstanceKey) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{2}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ActualLRPInstanceKey) GetInstanceGuid() string {
@@ -440,7 +688,7 @@ type ActualLRPNetInfo struct {
 
 func (x *ActualLRPNetInfo) Reset() {
 	*x = ActualLRPNetInfo{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[3]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +700,7 @@ func (x *ActualLRPNetInfo) String() string {
 func (*ActualLRPNetInfo) ProtoMessage() {}
 
 func (x *ActualLRPNetInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[3]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +713,7 @@ func (x *ActualLRPNetInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPNetInfo.ProtoReflect.Descriptor instead.
 func (*ActualLRPNetInfo) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{3}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ActualLRPNetInfo) GetAddress() string {
@@ -520,7 +768,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[4]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +780,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[4]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +793,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{4}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PortMapping) GetContainerPort() uint32 {
@@ -587,7 +835,7 @@ type ActualLRPInternalRoute struct {
 
 func (x *ActualLRPInternalRoute) Reset() {
 	*x = ActualLRPInternalRoute{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[5]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +847,7 @@ func (x *ActualLRPInternalRoute) String() string {
 func (*ActualLRPInternalRoute) ProtoMessage() {}
 
 func (x *ActualLRPInternalRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[5]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +860,7 @@ func (x *ActualLRPInternalRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPInternalRoute.ProtoReflect.Descriptor instead.
 func (*ActualLRPInternalRoute) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{5}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ActualLRPInternalRoute) GetHostname() string {
@@ -645,7 +893,7 @@ type ActualLRPsRequest struct {
 
 func (x *ActualLRPsRequest) Reset() {
 	*x = ActualLRPsRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[6]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +905,7 @@ func (x *ActualLRPsRequest) String() string {
 func (*ActualLRPsRequest) ProtoMessage() {}
 
 func (x *ActualLRPsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[6]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +918,7 @@ func (x *ActualLRPsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPsRequest.ProtoReflect.Descriptor instead.
 func (*ActualLRPsRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{6}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ActualLRPsRequest) GetDomain() string {
@@ -733,7 +981,7 @@ type ActualLRPsResponse struct {
 
 func (x *ActualLRPsResponse) Reset() {
 	*x = ActualLRPsResponse{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[7]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +993,7 @@ func (x *ActualLRPsResponse) String() string {
 func (*ActualLRPsResponse) ProtoMessage() {}
 
 func (x *ActualLRPsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[7]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1006,7 @@ func (x *ActualLRPsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPsResponse.ProtoReflect.Descriptor instead.
 func (*ActualLRPsResponse) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{7}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ActualLRPsResponse) GetError() *Error {
@@ -806,7 +1054,7 @@ type ActualLRPsByProcessGuidsRequest struct {
 
 func (x *ActualLRPsByProcessGuidsRequest) Reset() {
 	*x = ActualLRPsByProcessGuidsRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1066,7 @@ func (x *ActualLRPsByProcessGuidsRequest) String() string {
 func (*ActualLRPsByProcessGuidsRequest) ProtoMessage() {}
 
 func (x *ActualLRPsByProcessGuidsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[8]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1079,7 @@ func (x *ActualLRPsByProcessGuidsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPsByProcessGuidsRequest.ProtoReflect.Descriptor instead.
 func (*ActualLRPsByProcessGuidsRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{8}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ActualLRPsByProcessGuidsRequest) GetProcessGuids() []string {
@@ -873,7 +1121,7 @@ type ActualLRPsByProcessGuidsResponse struct {
 
 func (x *ActualLRPsByProcessGuidsResponse) Reset() {
 	*x = ActualLRPsByProcessGuidsResponse{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1133,7 @@ func (x *ActualLRPsByProcessGuidsResponse) String() string {
 func (*ActualLRPsByProcessGuidsResponse) ProtoMessage() {}
 
 func (x *ActualLRPsByProcessGuidsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[9]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1146,7 @@ func (x *ActualLRPsByProcessGuidsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPsByProcessGuidsResponse.ProtoReflect.Descriptor instead.
 func (*ActualLRPsByProcessGuidsResponse) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{9}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ActualLRPsByProcessGuidsResponse) GetError() *Error {
@@ -940,7 +1188,7 @@ type ActualLRPLifecycleResponse struct {
 
 func (x *ActualLRPLifecycleResponse) Reset() {
 	*x = ActualLRPLifecycleResponse{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1200,7 @@ func (x *ActualLRPLifecycleResponse) String() string {
 func (*ActualLRPLifecycleResponse) ProtoMessage() {}
 
 func (x *ActualLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[10]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1213,7 @@ func (x *ActualLRPLifecycleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActualLRPLifecycleResponse.ProtoReflect.Descriptor instead.
 func (*ActualLRPLifecycleResponse) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{10}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ActualLRPLifecycleResponse) GetError() *Error {
@@ -991,7 +1239,7 @@ type ClaimActualLRPRequest struct {
 
 func (x *ClaimActualLRPRequest) Reset() {
 	*x = ClaimActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1251,7 @@ func (x *ClaimActualLRPRequest) String() string {
 func (*ClaimActualLRPRequest) ProtoMessage() {}
 
 func (x *ClaimActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[11]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1264,7 @@ func (x *ClaimActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClaimActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*ClaimActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{11}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClaimActualLRPRequest) GetProcessGuid() string {
@@ -1064,7 +1312,7 @@ type StartActualLRPRequest struct {
 
 func (x *StartActualLRPRequest) Reset() {
 	*x = StartActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1324,7 @@ func (x *StartActualLRPRequest) String() string {
 func (*StartActualLRPRequest) ProtoMessage() {}
 
 func (x *StartActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[12]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1337,7 @@ func (x *StartActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*StartActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{12}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StartActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1156,7 +1404,7 @@ type CrashActualLRPRequest struct {
 
 func (x *CrashActualLRPRequest) Reset() {
 	*x = CrashActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1416,7 @@ func (x *CrashActualLRPRequest) String() string {
 func (*CrashActualLRPRequest) ProtoMessage() {}
 
 func (x *CrashActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[13]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1429,7 @@ func (x *CrashActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CrashActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*CrashActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{13}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CrashActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1211,14 +1459,16 @@ type FailActualLRPRequest struct {
 	// The slot; required.
 	ActualLrpKey *ActualLRPKey `protobuf:"bytes,1,opt,name=actual_lrp_key,json=actualLrpKey,proto3" json:"actual_lrp_key,omitempty"`
 	// Reason; required. Cut at 1,024 bytes when stored.
-	ErrorMessage  string `protobuf:"bytes,2,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ErrorMessage string `protobuf:"bytes,2,opt,name=error_message,json=errorMessage,proto3" json:"error_message,omitempty"`
+	// The reason in detail; may be absent.
+	PlacementExplanation *PlacementExplanation `protobuf:"bytes,1000,opt,name=placement_explanation,json=placementExplanation,proto3" json:"placement_explanation,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *FailActualLRPRequest) Reset() {
 	*x = FailActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1480,7 @@ func (x *FailActualLRPRequest) String() string {
 func (*FailActualLRPRequest) ProtoMessage() {}
 
 func (x *FailActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[14]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1493,7 @@ func (x *FailActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*FailActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{14}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FailActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1260,6 +1510,13 @@ func (x *FailActualLRPRequest) GetErrorMessage() string {
 	return ""
 }
 
+func (x *FailActualLRPRequest) GetPlacementExplanation() *PlacementExplanation {
+	if x != nil {
+		return x.PlacementExplanation
+	}
+	return nil
+}
+
 // Stops the ordinary instance of a slot; the BBS makes a new one when the slot is still desired.
 type RetireActualLRPRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1271,7 +1528,7 @@ type RetireActualLRPRequest struct {
 
 func (x *RetireActualLRPRequest) Reset() {
 	*x = RetireActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1540,7 @@ func (x *RetireActualLRPRequest) String() string {
 func (*RetireActualLRPRequest) ProtoMessage() {}
 
 func (x *RetireActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[15]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1553,7 @@ func (x *RetireActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*RetireActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{15}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RetireActualLRPRequest) GetActualLrpKey() *ActualLRPKey {
@@ -1321,7 +1578,7 @@ type RemoveActualLRPRequest struct {
 
 func (x *RemoveActualLRPRequest) Reset() {
 	*x = RemoveActualLRPRequest{}
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1333,7 +1590,7 @@ func (x *RemoveActualLRPRequest) String() string {
 func (*RemoveActualLRPRequest) ProtoMessage() {}
 
 func (x *RemoveActualLRPRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[16]
+	mi := &file_bbs_v1_actual_lrp_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1346,7 +1603,7 @@ func (x *RemoveActualLRPRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveActualLRPRequest.ProtoReflect.Descriptor instead.
 func (*RemoveActualLRPRequest) Descriptor() ([]byte, []int) {
-	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{16}
+	return file_bbs_v1_actual_lrp_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RemoveActualLRPRequest) GetProcessGuid() string {
@@ -1374,7 +1631,7 @@ var File_bbs_v1_actual_lrp_proto protoreflect.FileDescriptor
 
 const file_bbs_v1_actual_lrp_proto_rawDesc = "" +
 	"\n" +
-	"\x17bbs/v1/actual_lrp.proto\x12\x06bbs.v1\x1a\x13bbs/v1/common.proto\"\x89\a\n" +
+	"\x17bbs/v1/actual_lrp.proto\x12\x06bbs.v1\x1a\x13bbs/v1/common.proto\"\xdd\a\n" +
 	"\tActualLRP\x12:\n" +
 	"\x0eactual_lrp_key\x18\x01 \x01(\v2\x14.bbs.v1.ActualLRPKeyR\factualLrpKey\x12S\n" +
 	"\x17actual_lrp_instance_key\x18\x02 \x01(\v2\x1c.bbs.v1.ActualLRPInstanceKeyR\x14actualLrpInstanceKey\x12G\n" +
@@ -1393,7 +1650,8 @@ const file_bbs_v1_actual_lrp_proto_rawDesc = "" +
 	"metricTags\x12\x1f\n" +
 	"\broutable\x18\r \x01(\bH\x00R\broutable\x88\x01\x01\x12+\n" +
 	"\x11availability_zone\x18\x0e \x01(\tR\x10availabilityZone\x12\x1b\n" +
-	"\bretiring\x18\xe8\a \x01(\bR\bretiring\x1a=\n" +
+	"\bretiring\x18\xe8\a \x01(\bR\bretiring\x12R\n" +
+	"\x15placement_explanation\x18\xe9\a \x01(\v2\x1c.bbs.v1.PlacementExplanationR\x14placementExplanation\x1a=\n" +
 	"\x0fMetricTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
@@ -1402,7 +1660,32 @@ const file_bbs_v1_actual_lrp_proto_rawDesc = "" +
 	"\n" +
 	"EVACUATING\x10\x01\x12\v\n" +
 	"\aSUSPECT\x10\x02B\v\n" +
-	"\t_routable\"_\n" +
+	"\t_routable\"\x99\x03\n" +
+	"\x14PlacementExplanation\x12\x14\n" +
+	"\x05cells\x18\x01 \x01(\x03R\x05cells\x12\x12\n" +
+	"\x04away\x18\x02 \x01(\x03R\x04away\x12\x16\n" +
+	"\x06rootfs\x18\x03 \x01(\x03R\x06rootfs\x12%\n" +
+	"\x0evolume_drivers\x18\x04 \x01(\x03R\rvolumeDrivers\x12%\n" +
+	"\x0eplacement_tags\x18\x05 \x01(\x03R\rplacementTags\x12\x16\n" +
+	"\x06memory\x18\x06 \x01(\x03R\x06memory\x12\x12\n" +
+	"\x04disk\x18\a \x01(\x03R\x04disk\x12\x1e\n" +
+	"\n" +
+	"containers\x18\b \x01(\x03R\n" +
+	"containers\x12\x18\n" +
+	"\arefused\x18\t \x01(\x03R\arefused\x12\x1a\n" +
+	"\bstarting\x18\n" +
+	" \x01(\x03R\bstarting\x12!\n" +
+	"\fmax_starting\x18\v \x01(\x03R\vmaxStarting\x124\n" +
+	"\aclosest\x18\f \x01(\v2\x1a.bbs.v1.PlacementShortfallR\aclosest\x12\x16\n" +
+	"\x06remedy\x18\r \x01(\tR\x06remedy\"\x97\x01\n" +
+	"\x12PlacementShortfall\x12\x17\n" +
+	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x12\n" +
+	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1b\n" +
+	"\tmemory_mb\x18\x03 \x01(\x03R\bmemoryMb\x12\x17\n" +
+	"\adisk_mb\x18\x04 \x01(\x03R\x06diskMb\x12\x1e\n" +
+	"\n" +
+	"containers\x18\x05 \x01(\x03R\n" +
+	"containers\"_\n" +
 	"\fActualLRPKey\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +
@@ -1475,10 +1758,11 @@ const file_bbs_v1_actual_lrp_proto_rawDesc = "" +
 	"\x15CrashActualLRPRequest\x12:\n" +
 	"\x0eactual_lrp_key\x18\x01 \x01(\v2\x14.bbs.v1.ActualLRPKeyR\factualLrpKey\x12S\n" +
 	"\x17actual_lrp_instance_key\x18\x02 \x01(\v2\x1c.bbs.v1.ActualLRPInstanceKeyR\x14actualLrpInstanceKey\x12#\n" +
-	"\rerror_message\x18\x03 \x01(\tR\ferrorMessage\"w\n" +
+	"\rerror_message\x18\x03 \x01(\tR\ferrorMessage\"\xcb\x01\n" +
 	"\x14FailActualLRPRequest\x12:\n" +
 	"\x0eactual_lrp_key\x18\x01 \x01(\v2\x14.bbs.v1.ActualLRPKeyR\factualLrpKey\x12#\n" +
-	"\rerror_message\x18\x02 \x01(\tR\ferrorMessage\"T\n" +
+	"\rerror_message\x18\x02 \x01(\tR\ferrorMessage\x12R\n" +
+	"\x15placement_explanation\x18\xe8\a \x01(\v2\x1c.bbs.v1.PlacementExplanationR\x14placementExplanation\"T\n" +
 	"\x16RetireActualLRPRequest\x12:\n" +
 	"\x0eactual_lrp_key\x18\x01 \x01(\v2\x14.bbs.v1.ActualLRPKeyR\factualLrpKey\"\xa6\x01\n" +
 	"\x16RemoveActualLRPRequest\x12!\n" +
@@ -1499,63 +1783,68 @@ func file_bbs_v1_actual_lrp_proto_rawDescGZIP() []byte {
 }
 
 var file_bbs_v1_actual_lrp_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_bbs_v1_actual_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_bbs_v1_actual_lrp_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_bbs_v1_actual_lrp_proto_goTypes = []any{
 	(ActualLRP_Presence)(0),                  // 0: bbs.v1.ActualLRP.Presence
 	(ActualLRPNetInfo_PreferredAddress)(0),   // 1: bbs.v1.ActualLRPNetInfo.PreferredAddress
 	(*ActualLRP)(nil),                        // 2: bbs.v1.ActualLRP
-	(*ActualLRPKey)(nil),                     // 3: bbs.v1.ActualLRPKey
-	(*ActualLRPInstanceKey)(nil),             // 4: bbs.v1.ActualLRPInstanceKey
-	(*ActualLRPNetInfo)(nil),                 // 5: bbs.v1.ActualLRPNetInfo
-	(*PortMapping)(nil),                      // 6: bbs.v1.PortMapping
-	(*ActualLRPInternalRoute)(nil),           // 7: bbs.v1.ActualLRPInternalRoute
-	(*ActualLRPsRequest)(nil),                // 8: bbs.v1.ActualLRPsRequest
-	(*ActualLRPsResponse)(nil),               // 9: bbs.v1.ActualLRPsResponse
-	(*ActualLRPsByProcessGuidsRequest)(nil),  // 10: bbs.v1.ActualLRPsByProcessGuidsRequest
-	(*ActualLRPsByProcessGuidsResponse)(nil), // 11: bbs.v1.ActualLRPsByProcessGuidsResponse
-	(*ActualLRPLifecycleResponse)(nil),       // 12: bbs.v1.ActualLRPLifecycleResponse
-	(*ClaimActualLRPRequest)(nil),            // 13: bbs.v1.ClaimActualLRPRequest
-	(*StartActualLRPRequest)(nil),            // 14: bbs.v1.StartActualLRPRequest
-	(*CrashActualLRPRequest)(nil),            // 15: bbs.v1.CrashActualLRPRequest
-	(*FailActualLRPRequest)(nil),             // 16: bbs.v1.FailActualLRPRequest
-	(*RetireActualLRPRequest)(nil),           // 17: bbs.v1.RetireActualLRPRequest
-	(*RemoveActualLRPRequest)(nil),           // 18: bbs.v1.RemoveActualLRPRequest
-	nil,                                      // 19: bbs.v1.ActualLRP.MetricTagsEntry
-	nil,                                      // 20: bbs.v1.StartActualLRPRequest.MetricTagsEntry
-	(*ModificationTag)(nil),                  // 21: bbs.v1.ModificationTag
-	(*Error)(nil),                            // 22: bbs.v1.Error
+	(*PlacementExplanation)(nil),             // 3: bbs.v1.PlacementExplanation
+	(*PlacementShortfall)(nil),               // 4: bbs.v1.PlacementShortfall
+	(*ActualLRPKey)(nil),                     // 5: bbs.v1.ActualLRPKey
+	(*ActualLRPInstanceKey)(nil),             // 6: bbs.v1.ActualLRPInstanceKey
+	(*ActualLRPNetInfo)(nil),                 // 7: bbs.v1.ActualLRPNetInfo
+	(*PortMapping)(nil),                      // 8: bbs.v1.PortMapping
+	(*ActualLRPInternalRoute)(nil),           // 9: bbs.v1.ActualLRPInternalRoute
+	(*ActualLRPsRequest)(nil),                // 10: bbs.v1.ActualLRPsRequest
+	(*ActualLRPsResponse)(nil),               // 11: bbs.v1.ActualLRPsResponse
+	(*ActualLRPsByProcessGuidsRequest)(nil),  // 12: bbs.v1.ActualLRPsByProcessGuidsRequest
+	(*ActualLRPsByProcessGuidsResponse)(nil), // 13: bbs.v1.ActualLRPsByProcessGuidsResponse
+	(*ActualLRPLifecycleResponse)(nil),       // 14: bbs.v1.ActualLRPLifecycleResponse
+	(*ClaimActualLRPRequest)(nil),            // 15: bbs.v1.ClaimActualLRPRequest
+	(*StartActualLRPRequest)(nil),            // 16: bbs.v1.StartActualLRPRequest
+	(*CrashActualLRPRequest)(nil),            // 17: bbs.v1.CrashActualLRPRequest
+	(*FailActualLRPRequest)(nil),             // 18: bbs.v1.FailActualLRPRequest
+	(*RetireActualLRPRequest)(nil),           // 19: bbs.v1.RetireActualLRPRequest
+	(*RemoveActualLRPRequest)(nil),           // 20: bbs.v1.RemoveActualLRPRequest
+	nil,                                      // 21: bbs.v1.ActualLRP.MetricTagsEntry
+	nil,                                      // 22: bbs.v1.StartActualLRPRequest.MetricTagsEntry
+	(*ModificationTag)(nil),                  // 23: bbs.v1.ModificationTag
+	(*Error)(nil),                            // 24: bbs.v1.Error
 }
 var file_bbs_v1_actual_lrp_proto_depIdxs = []int32{
-	3,  // 0: bbs.v1.ActualLRP.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 1: bbs.v1.ActualLRP.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	5,  // 2: bbs.v1.ActualLRP.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
-	21, // 3: bbs.v1.ActualLRP.modification_tag:type_name -> bbs.v1.ModificationTag
+	5,  // 0: bbs.v1.ActualLRP.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	6,  // 1: bbs.v1.ActualLRP.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	7,  // 2: bbs.v1.ActualLRP.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
+	23, // 3: bbs.v1.ActualLRP.modification_tag:type_name -> bbs.v1.ModificationTag
 	0,  // 4: bbs.v1.ActualLRP.presence:type_name -> bbs.v1.ActualLRP.Presence
-	7,  // 5: bbs.v1.ActualLRP.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
-	19, // 6: bbs.v1.ActualLRP.metric_tags:type_name -> bbs.v1.ActualLRP.MetricTagsEntry
-	6,  // 7: bbs.v1.ActualLRPNetInfo.ports:type_name -> bbs.v1.PortMapping
-	1,  // 8: bbs.v1.ActualLRPNetInfo.preferred_address:type_name -> bbs.v1.ActualLRPNetInfo.PreferredAddress
-	22, // 9: bbs.v1.ActualLRPsResponse.error:type_name -> bbs.v1.Error
-	2,  // 10: bbs.v1.ActualLRPsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
-	22, // 11: bbs.v1.ActualLRPsByProcessGuidsResponse.error:type_name -> bbs.v1.Error
-	2,  // 12: bbs.v1.ActualLRPsByProcessGuidsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
-	22, // 13: bbs.v1.ActualLRPLifecycleResponse.error:type_name -> bbs.v1.Error
-	4,  // 14: bbs.v1.ClaimActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	3,  // 15: bbs.v1.StartActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 16: bbs.v1.StartActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	5,  // 17: bbs.v1.StartActualLRPRequest.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
-	7,  // 18: bbs.v1.StartActualLRPRequest.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
-	20, // 19: bbs.v1.StartActualLRPRequest.metric_tags:type_name -> bbs.v1.StartActualLRPRequest.MetricTagsEntry
-	3,  // 20: bbs.v1.CrashActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 21: bbs.v1.CrashActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	3,  // 22: bbs.v1.FailActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	3,  // 23: bbs.v1.RetireActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
-	4,  // 24: bbs.v1.RemoveActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	9,  // 5: bbs.v1.ActualLRP.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
+	21, // 6: bbs.v1.ActualLRP.metric_tags:type_name -> bbs.v1.ActualLRP.MetricTagsEntry
+	3,  // 7: bbs.v1.ActualLRP.placement_explanation:type_name -> bbs.v1.PlacementExplanation
+	4,  // 8: bbs.v1.PlacementExplanation.closest:type_name -> bbs.v1.PlacementShortfall
+	8,  // 9: bbs.v1.ActualLRPNetInfo.ports:type_name -> bbs.v1.PortMapping
+	1,  // 10: bbs.v1.ActualLRPNetInfo.preferred_address:type_name -> bbs.v1.ActualLRPNetInfo.PreferredAddress
+	24, // 11: bbs.v1.ActualLRPsResponse.error:type_name -> bbs.v1.Error
+	2,  // 12: bbs.v1.ActualLRPsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
+	24, // 13: bbs.v1.ActualLRPsByProcessGuidsResponse.error:type_name -> bbs.v1.Error
+	2,  // 14: bbs.v1.ActualLRPsByProcessGuidsResponse.actual_lrps:type_name -> bbs.v1.ActualLRP
+	24, // 15: bbs.v1.ActualLRPLifecycleResponse.error:type_name -> bbs.v1.Error
+	6,  // 16: bbs.v1.ClaimActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	5,  // 17: bbs.v1.StartActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	6,  // 18: bbs.v1.StartActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	7,  // 19: bbs.v1.StartActualLRPRequest.actual_lrp_net_info:type_name -> bbs.v1.ActualLRPNetInfo
+	9,  // 20: bbs.v1.StartActualLRPRequest.actual_lrp_internal_routes:type_name -> bbs.v1.ActualLRPInternalRoute
+	22, // 21: bbs.v1.StartActualLRPRequest.metric_tags:type_name -> bbs.v1.StartActualLRPRequest.MetricTagsEntry
+	5,  // 22: bbs.v1.CrashActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	6,  // 23: bbs.v1.CrashActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	5,  // 24: bbs.v1.FailActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	3,  // 25: bbs.v1.FailActualLRPRequest.placement_explanation:type_name -> bbs.v1.PlacementExplanation
+	5,  // 26: bbs.v1.RetireActualLRPRequest.actual_lrp_key:type_name -> bbs.v1.ActualLRPKey
+	6,  // 27: bbs.v1.RemoveActualLRPRequest.actual_lrp_instance_key:type_name -> bbs.v1.ActualLRPInstanceKey
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_bbs_v1_actual_lrp_proto_init() }
@@ -1565,15 +1854,15 @@ func file_bbs_v1_actual_lrp_proto_init() {
 	}
 	file_bbs_v1_common_proto_init()
 	file_bbs_v1_actual_lrp_proto_msgTypes[0].OneofWrappers = []any{}
-	file_bbs_v1_actual_lrp_proto_msgTypes[6].OneofWrappers = []any{}
-	file_bbs_v1_actual_lrp_proto_msgTypes[12].OneofWrappers = []any{}
+	file_bbs_v1_actual_lrp_proto_msgTypes[8].OneofWrappers = []any{}
+	file_bbs_v1_actual_lrp_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bbs_v1_actual_lrp_proto_rawDesc), len(file_bbs_v1_actual_lrp_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -213,6 +213,9 @@ func anyCall(t *rapid.T) op {
 	key := slotKey(process, rapid.SampledFrom([]int32{0, 0, 0, 1, 2, 3}).Draw(t, "index"))
 	key.Domain = domain
 	ev := lrp.Event{Name: name, Key: key, Epoch: newEpoch(), Reason: pick("reason", "a", "b")}
+	if name == lrp.Fail {
+		ev.Explanation = &lrp.Explanation{Cells: int64(len(pick("cells", "", "c"))), Remedy: pick("remedy", "", "wait")}
+	}
 	if pick("by", "somebody", "somebody", "somebody", "nobody") == "somebody" {
 		ev.By = lrp.InstanceKey{Instance: lrp.InstanceGUID(pick("instance", "i", "i", "i", "j")), Cell: lrp.CellID(pick("cell", "c1", "c1", "c1", "c2"))}
 	}

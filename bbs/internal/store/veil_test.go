@@ -30,6 +30,7 @@ func TestVeiledRecords(t *testing.T) {
 		}
 		return lrp.Event{Name: name, Key: slotKey("p", index), By: by}
 	}
+	unplaced := lrp.Event{Name: lrp.Fail, Key: slotKey("p", 0), Reason: "no room", Explanation: &lrp.Explanation{Cells: 2, Remedy: "wait"}}
 	retire := lrp.Event{Name: lrp.Retire, Key: slotKey("p", 0)}
 	for _, tt := range []struct {
 		name   string
@@ -37,6 +38,7 @@ func TestVeiledRecords(t *testing.T) {
 		left   lrp.InstanceKey // of slot 0, in any place
 	}{
 		{"lost", []lrp.Event{of(lrp.Lose, runs), of(lrp.Lose, claimed)}, runs},
+		{"no cell is found for its successor", []lrp.Event{unplaced}, runs},
 		{"back", []lrp.Event{of(lrp.Return, runs), of(lrp.Return, claimed)}, runs},
 		{"lost and back at once: the row is written in place", []lrp.Event{of(lrp.Lose, runs), of(lrp.Return, runs), of(lrp.Lose, claimed)}, runs},
 		{"lost, while another takes the slot", []lrp.Event{of(lrp.Lose, runs), claim("p", 0, other)}, runs},

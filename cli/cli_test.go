@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"cell":  cellCommand,
 			"place": placeCommand,
+			"fail":  failCommand,
 		},
 	})
 }
@@ -58,8 +59,10 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := ca.Issue(identity.ID{Role: identity.Rep, Cell: "c1"}); err != nil {
-		return err
+	for _, id := range []identity.ID{theCell, {Role: identity.Auctioneer}} {
+		if _, err := ca.Issue(id); err != nil {
+			return err
+		}
 	}
 	ready := make(chan net.Addr, 1)
 	cfg.ListenAddress, cfg.DebugAddress = "127.0.0.1:0", ""
@@ -96,9 +99,12 @@ func setup(env *testscript.Env) error {
 	return nil
 }
 
-// asCell calls do with a client that is cell c1.
-func asCell(ts *testscript.TestScript, do func(context.Context, *bbsclient.Client) error) {
-	files := identity.FilesOf(ts.MkAbs("certs"), identity.ID{Role: identity.Rep, Cell: "c1"})
+// theCell is cell c1.
+var theCell = identity.ID{Role: identity.Rep, Cell: "c1"}
+
+// as calls do with a client that is somebody.
+func as(ts *testscript.TestScript, id identity.ID, do func(context.Context, *bbsclient.Client) error) {
+	files := identity.FilesOf(ts.MkAbs("certs"), id)
 	tlsConfig, err := files.Client(identity.BBS)
 	ts.Check(err)
 	conn, err := daemon.DialGRPC(ts.Getenv("MUSTER_BBS"), tlsConfig)
@@ -111,7 +117,7 @@ func asCell(ts *testscript.TestScript, do func(context.Context, *bbsclient.Clien
 
 // cellCommand announces cell c1.
 func cellCommand(ts *testscript.TestScript, _ bool, _ []string) {
-	asCell(ts, func(ctx context.Context, c *bbsclient.Client) error {
+	as(ts, theCell, func(ctx context.Context, c *bbsclient.Client) error {
 		return c.Heartbeat(ctx, cells.Presence{
 			Cell: "c1", RepURL: "https://127.0.0.1:1", Zone: "z1",
 			Capacity:        cells.Resources{MemoryMB: 1024, DiskMB: 2048, Containers: 10},
@@ -129,12 +135,28 @@ func placeCommand(ts *testscript.TestScript, _ bool, args []string) {
 		Key:  lrp.Key{Slot: lrp.Slot{Process: lrp.ProcessGUID(args[0]), Index: int32(index)}, Domain: "muster"},
 		By:   lrp.InstanceKey{Instance: lrp.InstanceGUID("i-" + args[1]), Cell: "c1"},
 	}
-	asCell(ts, func(ctx context.Context, c *bbsclient.Client) error {
+	as(ts, theCell, func(ctx context.Context, c *bbsclient.Client) error {
 		if err := c.Apply(ctx, ev); err != nil {
 			return err
 		}
 		ev.Name, ev.Routable, ev.AvailabilityZone = lrp.Start, true, "z1"
 		ev.NetInfo = lrp.NetInfo{Address: "10.0.0.1", InstanceAddress: "10.255.1.2", Ports: []lrp.PortMapping{{ContainerPort: 8080, HostPort: 61001}}}
 		return c.Apply(ctx, ev)
+	})
+}
+
+// failCommand says of instance INDEX of NAME that cell c1 lacks 64 MB of memory for it.
+func failCommand(ts *testscript.TestScript, _ bool, args []string) {
+	index, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	as(ts, identity.ID{Role: identity.Auctioneer}, func(ctx context.Context, c *bbsclient.Client) error {
+		return c.Apply(ctx, lrp.Event{
+			Name: lrp.Fail, Key: lrp.Key{Slot: lrp.Slot{Process: lrp.ProcessGUID(args[0]), Index: int32(index)}, Domain: "muster"},
+			Reason: "insufficient resources: memory",
+			Explanation: &lrp.Explanation{
+				Cells: 3, Away: 1, Tags: 2, Memory: 1, Closest: lrp.Shortfall{Cell: "c1", Zone: "z1", MemoryMB: 64},
+				Remedy: "64 MB less memory, or 64 MB of memory freed on c1",
+			},
+		})
 	})
 }

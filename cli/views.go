@@ -47,7 +47,47 @@ type actualView struct {
 	CrashCount      int32      `json:"crash_count"`
 	CrashReason     string     `json:"crash_reason,omitempty"`
 	PlacementError  string     `json:"placement_error,omitempty"`
+	Explanation     *whyView   `json:"placement_explanation,omitempty"`
 	Since           time.Time  `json:"since"`
+}
+
+type whyView struct {
+	Cells       int64       `json:"cells"`
+	Away        int64       `json:"away"`
+	RootFS      int64       `json:"rootfs"`
+	Drivers     int64       `json:"volume_drivers"`
+	Tags        int64       `json:"placement_tags"`
+	Memory      int64       `json:"memory"`
+	Disk        int64       `json:"disk"`
+	Containers  int64       `json:"containers"`
+	Refused     int64       `json:"refused"`
+	Starting    int64       `json:"starting,omitempty"`
+	MaxStarting int64       `json:"max_starting,omitempty"`
+	Closest     *lackedView `json:"closest,omitempty"`
+	Remedy      string      `json:"remedy,omitempty"`
+}
+
+type lackedView struct {
+	CellID     string `json:"cell_id"`
+	Zone       string `json:"zone"`
+	MemoryMB   int64  `json:"memory_mb"`
+	DiskMB     int64  `json:"disk_mb"`
+	Containers int64  `json:"containers"`
+}
+
+func viewWhy(x *lrp.Explanation) *whyView {
+	if x == nil {
+		return nil
+	}
+	v := &whyView{
+		Cells: x.Cells, Away: x.Away, RootFS: x.RootFS, Drivers: x.Drivers, Tags: x.Tags,
+		Memory: x.Memory, Disk: x.Disk, Containers: x.Containers, Refused: x.Refused,
+		Starting: x.Starting, MaxStarting: x.MaxStarting, Remedy: x.Remedy,
+	}
+	if c := x.Closest; c.Cell != "" {
+		v.Closest = &lackedView{string(c.Cell), c.Zone, c.MemoryMB, c.DiskMB, c.Containers}
+	}
+	return v
 }
 
 type portView struct {
@@ -62,7 +102,7 @@ func viewActual(a lrp.Actual) actualView {
 		InstanceGUID: string(a.Instance), CellID: string(a.Cell), Zone: a.AvailabilityZone,
 		Address: a.NetInfo.Address, InstanceAddress: a.NetInfo.InstanceAddress,
 		Routable: a.Routable, Retiring: a.Retiring,
-		CrashCount: a.CrashCount, CrashReason: a.CrashReason, PlacementError: a.PlacementError,
+		CrashCount: a.CrashCount, CrashReason: a.CrashReason, PlacementError: a.PlacementError, Explanation: viewWhy(a.Explanation),
 		Since: a.Since,
 	}
 	for _, p := range a.NetInfo.Ports {

@@ -48,6 +48,26 @@ type Instance struct {
 	TraceID       string // request id of the call that made it necessary, for logs; may be empty
 }
 
+// TaskGUID names a task; it is the GUID of the task's record.
+type TaskGUID string
+
+// TaskKey identifies a task.
+type TaskKey struct {
+	GUID   TaskGUID
+	Domain lrp.Domain
+}
+
+// Task is one task on a cell, or to be placed on one.
+type Task struct {
+	Key           TaskKey
+	Resources     Resources // Containers is 1
+	MaxPids       int32
+	RootFS        string
+	PlacementTags []string
+	VolumeDrivers []string
+	TraceID       string // request id of the call that made it necessary, for logs; may be empty
+}
+
 // InstanceState is the state of an instance as a cell reports it to the auctioneer.
 type InstanceState string
 
@@ -65,6 +85,7 @@ type State struct {
 	Index                   int32 // for bin packing
 	Available               Resources
 	Instances               []Instance
+	Tasks                   []Task
 	StartingContainers      int32 // reserved or being made
 	Evacuating              bool
 	VolumeDrivers           []string

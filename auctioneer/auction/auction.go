@@ -1,26 +1,36 @@
 package auction
 
 import (
-	"cmp"
-	"slices"
+	"errors"
 
 	"muster/bbs/lrp"
 	"muster/cells"
 )
 
-// Work is an instance to be placed.
+// Work is an instance or a task to be placed.
 type Work struct {
 	cells.Instance
+	// Task is set when it is a task; the instance means nothing then.
+	Task *cells.Task
 	// Avoid names cells that are not to get it even though they seem to fit: they refused it on
 	// the state they are still known by.
 	Avoid []lrp.CellID
 }
 
-// Weights tune the score.
+// need returns the resources; less than nothing counts as nothing.
+func (w *Work) need() need {
+	r := w.Resources
+	if w.Task != nil {
+		r = w.Task.Resources
+	}
+	return need{memory: int64(max(r.MemoryMB, 0)), disk: int64(max(r.DiskMB, 0))}
+}
+
+// Weights tune the score. What makes no sense counts as the nearest bound.
 type Weights struct {
-	// Starting is added for each container that is starting on a cell; 0 or larger.
+	// Starting is added for each container that is starting on a cell; 0 to MaxWeight.
 	Starting float64
-	// BinPack is added for each position of a cell in its zone; 0 spreads, larger packs.
+	// BinPack is added for each position of a cell in its zone; 0 spreads, larger packs; 0 to MaxWeight.
 	BinPack float64
 	// MaxStarting bounds the containers starting at once on all cells together; 0 or less: no bound.
 	MaxStarting int32
@@ -28,78 +38,165 @@ type Weights struct {
 
 // Placement says which cell gets a piece of work.
 type Placement struct {
-	Work  Work
+	Work  *Work // one of those that were given
 	Cell  lrp.CellID
 	Zone  string
-	Score float64
+	Score float64 // of the cell, with the work
 }
 
 // Refusal says why a piece of work was not placed.
 type Refusal struct {
-	Work Work
-	// Reason is the text users see; its beginning is API.
+	Work *Work // one of those that were given
+	// Reason is the text users see; its beginning is API. It is that of the explanation, until somebody
+	// knows better.
 	Reason string
-	Seen   Seen
-}
-
-// Seen counts what was found on the cells for work that was not placed. Each cell is counted under
-// the first constraint it failed; a cell that fits is counted under every resource it lacks.
-type Seen struct {
-	Cells                    int // that take work at all
-	RootFS, Drivers, Tags    int // that fail the constraint
-	Memory, Disk, Containers int // that fit but lack it
-	Short                    int // that fit but lack something
-	Avoided                  int // that fit and have room but refused before
+	// Explanation may be shared by all who need the same; it is not to be changed.
+	*Explanation
 }
 
 // Result is what an auction decided; both lists are in the order of decision.
 type Result struct {
 	Placed  []Placement
 	Refused []Refusal
+	// Complaints names what of the states and weights makes no sense; nil when all does.
+	Complaints error
 }
 
-// Run places work on cells. It changes none of its arguments.
+// Run places work on cells. It changes none of its arguments. Of two states of one cell the later counts.
 func Run(work []Work, states []cells.State, w Weights) Result {
-	var res Result
-	pool := newPool(states, w)
-	for _, item := range inOrder(work) {
-		winner, refusal := pool.place(item)
-		if winner == nil {
-			res.Refused = append(res.Refused, refusal)
+	f := New(w)
+	errs := []error{w.Check()}
+	for _, s := range states {
+		errs = append(errs, f.Set(s))
+	}
+	placed, refused := f.Place(work)
+	return Result{Placed: placed, Refused: refused, Complaints: errors.Join(errs...)}
+}
+
+// Place places work and reserves what it needs. What it reserved stays so until the next Set of the cell. The
+// results point into work.
+func (f *Fleet) Place(work []Work) (placed []Placement, refused []Refusal) {
+	f.begin()
+	pieces := f.inOrder(work)
+	placed = make([]Placement, 0, len(pieces))
+	failed := f.refused[:0]
+	for i := range pieces {
+		p := &pieces[i]
+		w := &work[p.at]
+		if why := f.place(w, p); why != "" {
+			failed = append(failed, failure{piece: p, reason: why})
 			continue
 		}
-		res.Placed = append(res.Placed, *winner)
+		placed = append(placed, f.winner(w))
 	}
-	return res
+	refused = f.explainAll(work, failed)
+	f.refused = failed[:0]
+	f.end()
+	return placed, refused
 }
 
-// inOrder sorts by index, then by memory downwards, then by key so that the order is total.
-func inOrder(work []Work) []Work {
-	sorted := slices.Clone(work)
-	slices.SortStableFunc(sorted, func(a, b Work) int {
-		return cmp.Or(
-			cmp.Compare(a.Key.Index, b.Key.Index),
-			cmp.Compare(b.Resources.MemoryMB, a.Resources.MemoryMB),
-			cmp.Compare(a.Key.Process, b.Key.Process),
-			cmp.Compare(a.Key.Domain, b.Key.Domain),
-		)
-	})
-	return sorted
+// winner is the placement that the search found.
+func (f *Fleet) winner(w *Work) Placement {
+	c := &f.cells[f.q.best]
+	return Placement{Work: w, Cell: c.id, Zone: f.zones[c.zone].name, Score: points(f.q.score)}
 }
 
-// place chooses a cell for one piece of work and reserves what it needs.
-func (p *pool) place(item Work) (*Placement, Refusal) {
-	if len(p.cells) == 0 {
-		return nil, Refusal{Work: item, Reason: reasonNoCells}
+// begin starts an auction.
+func (f *Fleet) begin() {
+	f.auction++
+	f.prepare()
+	if len(f.constraints) > maxConstraints {
+		f.constraints = nil
+		clear(f.constraintIDs)
 	}
-	if p.weights.MaxStarting > 0 && p.starting >= int64(p.weights.MaxStarting) {
-		return nil, Refusal{Work: item, Reason: reasonStartLimit, Seen: Seen{Cells: len(p.cells)}}
+}
+
+// end forgets the processes that were named in vain.
+func (f *Fleet) end() {
+	for _, p := range f.named {
+		f.release(p)
 	}
-	n := needOf(item)
-	c, score, seen := p.scan(n)
-	if c == nil {
-		return nil, Refusal{Work: item, Reason: reason(n, seen), Seen: seen}
+}
+
+// place chooses a cell for one piece of work and reserves what it needs; otherwise it says what stood in
+// the way.
+func (f *Fleet) place(w *Work, p *piece) (reason string) {
+	if why := f.blocked(); why != "" {
+		return why
 	}
-	p.reserve(c, n)
-	return &Placement{Work: item, Cell: c.id, Zone: c.zone.name, Score: score}, Refusal{}
+	if f.choose(w, p); f.q.best < 0 {
+		return reasonInsufficient
+	}
+	f.reserve(&f.q, p.process)
+	return ""
+}
+
+// blocked says what keeps any work at all from being placed.
+func (f *Fleet) blocked() (reason string) {
+	switch {
+	case f.taking == 0:
+		return reasonNoCells
+	case f.weights.maxStarting > 0 && f.starting >= f.weights.maxStarting:
+		return reasonStartLimit
+	}
+	return ""
+}
+
+// choose finds the best cell for a piece of work.
+func (f *Fleet) choose(w *Work, p *piece) {
+	kind, n := 0, w.need()
+	var pr *process
+	if p.process >= 0 {
+		kind, pr = 1, &f.processes[p.process]
+	}
+	f.q.begin(n, pr)
+	f.avoid(w.Avoid)
+	c := &f.constraints[p.constraint]
+	f.match(c)
+	if c.misfitsIn != f.auction {
+		c.misfitsIn, c.misfits = f.auction, [2][]need{c.misfits[0][:0], c.misfits[1][:0]}
+	}
+	for _, m := range c.misfits[kind] {
+		if m.least(n) {
+			return
+		}
+	}
+	if pr == nil {
+		f.seekTask(c)
+	} else {
+		f.seekInstance(c)
+	}
+	if f.q.best < 0 && len(w.Avoid) == 0 && len(c.misfits[kind]) < maxMisfits {
+		c.misfits[kind] = append(c.misfits[kind], n)
+	}
+}
+
+// maxMisfits bounds how many needs without room are remembered for a constraint.
+const maxMisfits = 8
+
+// avoid tells the query which cells it must not find.
+func (f *Fleet) avoid(ids []lrp.CellID) {
+	f.q.avoid = f.q.avoid[:0]
+	for _, id := range ids {
+		if i, known := f.ids[id]; known {
+			f.q.avoid = append(f.q.avoid, i)
+		}
+	}
+}
+
+// reserve takes from the cell that was found what is needed, in the way that the search counts it.
+func (f *Fleet) reserve(q *query, process int32) {
+	c := &f.cells[q.best]
+	c.available.memory -= q.memory
+	c.available.disk -= q.disk
+	c.available.containers--
+	c.starting++
+	f.starting++
+	if process >= 0 {
+		c.available.memory -= c.proxy
+		f.host(q.best, c.zone, process)
+	} else {
+		c.tasks++
+	}
+	f.refresh(c)
 }

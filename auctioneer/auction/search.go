@@ -1,0 +1,194 @@
+package auction
+
+import (
+	"math/bits"
+	"slices"
+)
+
+// need is the resources of a piece of work, without the proxy of the cell.
+type need struct{ memory, disk int64 }
+
+func (n need) least(o need) bool { return n.memory <= o.memory && n.disk <= o.disk }
+
+// query is one search: what is wanted, and the best that was found so far.
+type query struct {
+	need
+	process *process // nil: a task
+	avoid   []int32
+
+	best  int32 // cell; -1: none
+	score int64
+	order uint64
+	held  int // visits to cells that have the process already
+}
+
+// begin makes the query one that found nothing.
+func (q *query) begin(n need, p *process) {
+	q.need, q.process = n, p
+	q.best, q.score, q.order, q.held = -1, never, 0, 0
+}
+
+// beats tells whether a cell of this score and order, or anything below a node with these bounds, could win.
+func (q *query) beats(score int64, order uint64) bool {
+	return score < q.score || score == q.score && order < q.order && q.best >= 0
+}
+
+// probe is a query in one tree.
+type probe struct {
+	*query
+	nodes        []bounds
+	memory, disk int64    // with the proxy
+	counts       []uint16 // of the overlay; nil: none
+}
+
+// bound returns the least score that something below a node can have; ok is false when nothing there has
+// room, or can win.
+func (p *probe) bound(i int) (score int64, ok bool) {
+	n := &p.nodes[i]
+	if n.memory < p.memory || n.disk < p.disk {
+		return 0, false
+	}
+	score = n.load
+	if p.process == nil {
+		score = n.taskLoad
+	}
+	score += n.memoryRate.of(p.memory) + n.diskRate.of(p.disk)
+	if p.counts != nil {
+		score += locality * int64(p.counts[i])
+	}
+	return score, p.beats(score, n.order)
+}
+
+// seek looks for a better cell in a group than the one that was found so far.
+func (f *Fleet) seek(at int32) {
+	g := &f.groups[at]
+	p := probe{query: &f.q, nodes: g.tree.nodes, memory: f.q.memory, disk: f.q.disk}
+	if f.q.process != nil {
+		p.memory += g.proxy
+		p.counts = f.overlayFor(f.q.process, at)
+	}
+	if len(p.nodes) == 0 {
+		return
+	}
+	type branch struct {
+		node  int
+		score int64
+	}
+	var later [64]branch
+	depth, visits, size, held := 0, 0, len(p.nodes)/2, p.held
+	next := branch{node: 1}
+	var ok bool
+	if next.score, ok = p.bound(1); !ok {
+		return
+	}
+	for {
+		visits++
+		for next.node < size {
+			l, r := branch{node: 2 * next.node}, branch{node: 2*next.node + 1}
+			var left, right bool
+			l.score, left = p.bound(l.node)
+			r.score, right = p.bound(r.node)
+			switch {
+			case left && right:
+				if r.score < l.score || r.score == l.score && p.nodes[r.node].order < p.nodes[l.node].order {
+					l, r = r, l
+				}
+				later[depth] = r
+				depth++
+				next = l
+			case left:
+				next = l
+			case right:
+				next = r
+			default:
+				next.node = 0
+			}
+			if next.node == 0 {
+				break
+			}
+		}
+		if next.node >= size {
+			f.weigh(g.tree.cells[next.node-size], next.score, p.nodes[next.node].order, p.counts != nil)
+		}
+		for {
+			if depth == 0 {
+				f.account(g, visits, p.held-held)
+				return
+			}
+			depth--
+			next = later[depth]
+			if p.beats(next.score, p.nodes[next.node].order) {
+				break
+			}
+		}
+	}
+}
+
+// weigh compares one cell that has room with the best so far. Its score lacks the instances of the process,
+// unless counted says that an overlay has added them.
+func (f *Fleet) weigh(cell int32, score int64, order uint64, counted bool) {
+	q := &f.q
+	if q.process != nil {
+		if n := q.process.cells.of(cell); n > 0 {
+			if counted {
+				score -= locality * int64(saturated(n))
+			}
+			score += times(locality, int64(n))
+			q.held++
+		}
+	}
+	if q.beats(score, order) && !slices.Contains(q.avoid, cell) {
+		q.best, q.score, q.order = cell, score, order
+	}
+}
+
+// account notes what a search has cost beyond what it should have.
+func (f *Fleet) account(g *group, visits, held int) {
+	usual := 4 + bits.Len(uint(g.tree.size()))
+	switch {
+	case visits <= usual:
+	case 2*held > visits && f.q.process.overlay == nil:
+		f.q.process.wasted += visits
+		f.overlayIfWorthIt(f.q.process)
+	default:
+		g.tree.wasted += visits * usual
+		if g.tree.disordered() {
+			f.arrangeGroup(g)
+		}
+	}
+}
+
+// seekTask finds the cell for a task in any zone.
+func (f *Fleet) seekTask(c *constraint) {
+	for _, z := range c.zones {
+		for _, g := range z.groups {
+			f.seek(g)
+		}
+	}
+}
+
+// seekInstance finds the cell for an instance: the zones with the fewest instances of the process compete
+// as one, and only when they have no room those with the next number do.
+func (f *Fleet) seekInstance(c *constraint) {
+	zones := &f.q.process.zones
+	for level := int32(-1); f.q.best < 0; {
+		fewest := int32(-1)
+		for _, z := range c.zones {
+			if n := zones.of(z.zone); n > level && (fewest < 0 || n < fewest) {
+				fewest = n
+			}
+		}
+		if fewest < 0 {
+			return
+		}
+		level = fewest
+		for _, z := range c.zones {
+			if zones.of(z.zone) != level {
+				continue
+			}
+			for _, g := range z.groups {
+				f.seek(g)
+			}
+		}
+	}
+}

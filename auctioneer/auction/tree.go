@@ -1,0 +1,193 @@
+package auction
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// tree finds the cell with the lowest score among the cells of a group: a binary tree over the cells whose
+// nodes know bounds of everything below them. A search goes down the side with the lower bound and leaves
+// out what has no room or cannot win. The arrangement of the leaves has no influence on what is found, only
+// on how fast: cells that look alike are to be neighbours. The tree counts what it visits in vain and
+// arranges its leaves anew when that has cost more than arranging does.
+type tree struct {
+	nodes  []bounds // nodes[1] is the root, the children of i are 2i and 2i+1, the second half are leaves
+	cells  []int32  // by leaf; -1: none
+	free   []int32  // leaves without a cell
+	loose  int      // cells added since the leaves were arranged
+	wasted int      // visits in vain since then
+	// arranged is another number whenever a leaf gets another cell, so that whoever keeps something by
+	// leaf notices.
+	arranged uint64
+}
+
+// bounds are the best that a cell below a node could be, each of them on its own.
+type bounds struct {
+	load         int64 // least, for instances; never: no cell takes anything
+	taskLoad     int64 // least, for tasks
+	memory, disk int64 // most available
+	memoryRate   rate  // least
+	diskRate     rate  // least
+	order        uint64
+}
+
+// nobody are the bounds of no cell at all.
+var nobody = bounds{load: never, taskLoad: never, memory: math.MinInt64, disk: math.MinInt64,
+	memoryRate: math.MaxUint64, diskRate: math.MaxUint64, order: math.MaxUint64}
+
+func (b *bounds) join(o *bounds) {
+	b.load, b.taskLoad = min(b.load, o.load), min(b.taskLoad, o.taskLoad)
+	b.memory, b.disk = max(b.memory, o.memory), max(b.disk, o.disk)
+	b.memoryRate, b.diskRate = min(b.memoryRate, o.memoryRate), min(b.diskRate, o.diskRate)
+	b.order = min(b.order, o.order)
+}
+
+// size is how many leaves there are.
+func (t *tree) size() int { return len(t.nodes) / 2 }
+
+// set says what is at a leaf.
+func (t *tree) set(leaf int32, b bounds) {
+	i := t.size() + int(leaf)
+	t.nodes[i] = b
+	for i > 1 {
+		i /= 2
+		joined := t.nodes[2*i]
+		joined.join(&t.nodes[2*i+1])
+		if joined == t.nodes[i] {
+			return
+		}
+		t.nodes[i] = joined
+	}
+}
+
+// take gives a free leaf to a cell; ok is false when there is none.
+func (t *tree) take(cell int32) (leaf int32, ok bool) {
+	last := len(t.free) - 1
+	if last < 0 {
+		return 0, false
+	}
+	leaf, t.free = t.free[last], t.free[:last]
+	t.cells[leaf] = cell
+	t.loose++
+	return leaf, true
+}
+
+// leave takes the leaf from its cell.
+func (t *tree) leave(leaf int32) {
+	t.set(leaf, nobody)
+	t.cells[leaf] = -1
+	t.free = append(t.free, leaf)
+}
+
+// len is how many cells there are.
+func (t *tree) len() int { return t.size() - len(t.free) }
+
+// disordered tells whether arranging the leaves is worth its price.
+func (t *tree) disordered() bool { return t.loose > t.len()/8+8 || t.wasted > 32*t.size()+1024 }
+
+// arrange gives the cells the leaves in their order, with room for some more.
+func (t *tree) arrange(ids []int32) {
+	size := 1
+	for size < len(ids) {
+		size *= 2
+	}
+	if size > 8 && size < len(ids)+len(ids)/16 {
+		size *= 2
+	}
+	*t = tree{nodes: resize(t.nodes, 2*size), cells: resize(t.cells, size), free: t.free[:0]}
+	for i := range t.nodes {
+		t.nodes[i] = nobody
+	}
+	copy(t.cells, ids)
+	for leaf := size - 1; leaf >= len(ids); leaf-- {
+		t.cells[leaf] = -1
+		t.free = append(t.free, int32(leaf))
+	}
+}
+
+// sum computes the inner nodes from the leaves.
+func (t *tree) sum() {
+	for i := t.size() - 1; i > 0; i-- {
+		t.nodes[i] = t.nodes[2*i]
+		t.nodes[i].join(&t.nodes[2*i+1])
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) >= n {
+		return s[:n]
+	}
+	return make([]T, n)
+}
+
+// likeness orders cells so that those that look alike come together: first by what a MB of theirs counts, to
+// about 3%, then by how much of memory and of disk is left.
+func likeness(a, b *cell) int {
+	return cmp.Or(
+		cmp.Compare(a.memoryRate.coarse(), b.memoryRate.coarse()),
+		cmp.Compare(a.diskRate.coarse(), b.diskRate.coarse()),
+		cmp.Compare(a.room(), b.room()),
+		cmp.Compare(a.memoryRate, b.memoryRate),
+		cmp.Compare(a.order, b.order),
+	)
+}
+
+// coarse is the logarithm of a rate, in steps of about 3%.
+func (r rate) coarse() int {
+	n := bits.Len64(uint64(r))
+	if n < 6 {
+		return int(r)
+	}
+	return n<<5 | int(r>>(n-6)&31)
+}
+
+// room is how much is left of memory and disk, with their bits in turn, so that cells that are close in
+// both are close in it.
+func (c *cell) room() uint64 {
+	return spread(share(c.available.memory, c.total.memory))<<1 | spread(share(c.available.disk, c.total.disk))
+}
+
+// share is what is left of a total, in 2^-16.
+func share(available, total int64) uint64 {
+	if total <= 0 {
+		return 0
+	}
+	return uint64(min(max(available, 0), total) << 16 / total)
+}
+
+// spread puts a zero before each of the low 17 bits.
+func spread(x uint64) uint64 {
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+	x = (x | x<<2) & 0x3333333333333333
+	return (x | x<<1) & 0x5555555555555555
+}
+
+// arrangeGroup arranges the leaves of a group by likeness.
+func (f *Fleet) arrangeGroup(g *group) {
+	ids := f.scratch[:0]
+	for _, c := range g.tree.cells {
+		if c >= 0 {
+			ids = append(ids, c)
+		}
+	}
+	f.scratch = ids
+	slices.SortFunc(ids, func(a, b int32) int { return likeness(&f.cells[a], &f.cells[b]) })
+	g.tree.arrange(ids)
+	g.tree.arranged = f.arrangement()
+	size := g.tree.size()
+	for leaf, c := range ids {
+		f.cells[c].leaf = int32(leaf)
+		g.tree.nodes[size+leaf] = f.bounds(&f.cells[c])
+	}
+	g.tree.sum()
+}
+
+// arrangement returns a number that no tree of this fleet has had.
+func (f *Fleet) arrangement() uint64 {
+	f.arrangements++
+	return f.arrangements
+}

@@ -83,7 +83,7 @@ func (f *Fleet) Place(work []Work) (placed []Placement, refused []Refusal) {
 	for i := range pieces {
 		p := &pieces[i]
 		w := &work[p.at]
-		if why := f.place(w, p); why != "" {
+		if why := f.place(p, w); why != "" {
 			failed = append(failed, failure{piece: p, reason: why})
 			continue
 		}
@@ -120,11 +120,11 @@ func (f *Fleet) end() {
 
 // place chooses a cell for one piece of work and reserves what it needs; otherwise it says what stood in
 // the way.
-func (f *Fleet) place(w *Work, p *piece) (reason string) {
+func (f *Fleet) place(p *piece, w *Work) (reason string) {
 	if why := f.blocked(); why != "" {
 		return why
 	}
-	if f.choose(w, p); f.q.best < 0 {
+	if f.choose(p, w); f.q.best < 0 {
 		return reasonInsufficient
 	}
 	f.reserve(&f.q, p.process)
@@ -143,21 +143,23 @@ func (f *Fleet) blocked() (reason string) {
 }
 
 // choose finds the best cell for a piece of work.
-func (f *Fleet) choose(w *Work, p *piece) {
-	kind, n := 0, w.need()
+func (f *Fleet) choose(p *piece, w *Work) {
+	kind := 0
 	var pr *process
 	if p.process >= 0 {
 		kind, pr = 1, &f.processes[p.process]
 	}
-	f.q.begin(n, pr)
-	f.avoid(w.Avoid)
+	f.q.begin(p.need, pr)
+	if p.avoids { // w itself is rarely near: the pieces are in another order
+		f.avoid(w.Avoid)
+	}
 	c := &f.constraints[p.constraint]
 	f.match(c)
 	if c.misfitsIn != f.auction {
 		c.misfitsIn, c.misfits = f.auction, [2][]need{c.misfits[0][:0], c.misfits[1][:0]}
 	}
 	for _, m := range c.misfits[kind] {
-		if m.least(n) {
+		if m.least(p.need) {
 			return
 		}
 	}
@@ -166,8 +168,8 @@ func (f *Fleet) choose(w *Work, p *piece) {
 	} else {
 		f.seekInstance(c)
 	}
-	if f.q.best < 0 && len(w.Avoid) == 0 && len(c.misfits[kind]) < maxMisfits {
-		c.misfits[kind] = append(c.misfits[kind], n)
+	if f.q.best < 0 && !p.avoids && len(c.misfits[kind]) < maxMisfits {
+		c.misfits[kind] = append(c.misfits[kind], p.need)
 	}
 }
 
@@ -176,7 +178,6 @@ const maxMisfits = 8
 
 // avoid tells the query which cells it must not find.
 func (f *Fleet) avoid(ids []lrp.CellID) {
-	f.q.avoid = f.q.avoid[:0]
 	for _, id := range ids {
 		if i, known := f.ids[id]; known {
 			f.q.avoid = append(f.q.avoid, i)

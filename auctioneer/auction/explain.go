@@ -80,7 +80,7 @@ func (f *Fleet) Explain(w Work) Verdict {
 	defer f.end()
 	why := f.blocked()
 	if why == "" {
-		if f.choose(&work[0], p); f.q.best >= 0 {
+		if f.choose(p, &work[0]); f.q.best >= 0 {
 			at := f.winner(&work[0])
 			return Verdict{Placement: &at}
 		}
@@ -104,7 +104,7 @@ func (f *Fleet) explainAll(work []Work, failed []failure) []Refusal {
 }
 
 func (e *explainer) explain(w *Work, p failure) *Explanation {
-	key := wanting{constraint: p.constraint, task: p.process < 0, reason: p.reason, need: w.need()}
+	key := wanting{constraint: p.constraint, task: p.process < 0, reason: p.reason, need: p.need}
 	switch {
 	case p.reason == reasonNoCells:
 		key = wanting{reason: p.reason}
@@ -135,7 +135,7 @@ func (e *explainer) seen() Seen { return Seen{Cells: e.taking, Away: len(e.ids) 
 
 // room explains work for which no cell fits, or none of those that fit has room.
 func (e *explainer) room(w *Work, p failure) *Explanation {
-	n, task := w.need(), p.process < 0
+	n, task := p.need, p.process < 0
 	t := e.tally(p.constraint, task)
 	x := &Explanation{Seen: t.count(n)}
 	x.Seen.Cells, x.Seen.Away = e.taking, len(e.ids)-e.taking
@@ -157,6 +157,7 @@ func (e *explainer) room(w *Work, p failure) *Explanation {
 
 // avoided counts the cells that are avoided although they fit and have room.
 func (e *explainer) avoided(w *Work, constraint int32, n need, task bool) (count int) {
+	e.q.avoid = e.q.avoid[:0]
 	e.avoid(w.Avoid)
 	slices.Sort(e.q.avoid)
 	for _, i := range slices.Compact(e.q.avoid) {
@@ -185,7 +186,7 @@ func (e *explainer) closest(t *tally, n need, task bool) (*Closest, string) {
 	for _, i := range t.cells {
 		c := &e.cells[i]
 		m := c.missing(n, task)
-		share := c.memoryRate.lack(m.memory) + c.diskRate.lack(m.disk) + c.containerRate.lack(m.containers)
+		share := lack(m.memory, c.total.memory) + lack(m.disk, c.total.disk) + lack(m.containers, c.total.containers)
 		if best < 0 || share < least || share == least && c.order < e.cells[best].order {
 			best, least, missing = i, share, m
 		}
@@ -198,13 +199,8 @@ func (e *explainer) closest(t *tally, n need, task bool) (*Closest, string) {
 		remedyRoom(c, n, missing)
 }
 
-// lack is the share of what is missing, without bounds of what there is.
-func (r rate) lack(amount int64) int64 {
-	if r == 0 && amount > 0 {
-		return maxTerm
-	}
-	return min(r.of(amount), maxTerm)
-}
+// lack is a third of what is missing of a total, which may be more than the total.
+func lack(missing, total int64) int64 { return min(missing*(one/3)/max(total, 1), maxTerm) }
 
 // tallyKey says whose tally it is: tasks have no proxy.
 type tallyKey struct {

@@ -39,7 +39,7 @@ type Fleet struct {
 	auction       uint64 // number of the auction, for what holds within one
 	arrangements  uint64 // of trees, so far
 
-	scratch []int32
+	likened []likened
 	key     []byte
 	q       query
 	sorted  []piece
@@ -142,21 +142,9 @@ func (f *Fleet) Set(s cells.State) error {
 // fill takes the numbers of a state.
 func (f *Fleet) fill(c *cell, s cells.State) {
 	c.total, c.available = amountsOf(s.Capacity), amountsOf(s.Available)
-	c.available.memory = bounded(c.available.memory, c.total.memory)
-	c.available.disk = bounded(c.available.disk, c.total.disk)
-	c.available.containers = bounded(c.available.containers, c.total.containers)
 	c.memoryRate, c.diskRate, c.containerRate = rateOf(c.total.memory), rateOf(c.total.disk), rateOf(c.total.containers)
 	c.proxy = max(int64(s.ProxyMemoryAllocationMB), 0)
 	c.starting, c.tasks = max(int64(s.StartingContainers), 0), int64(len(s.Tasks))
-}
-
-// bounded is what is available of a total, which cannot be more than all of it. A total of nothing counts as
-// full, and bounds nothing.
-func bounded(available, total int64) int64 {
-	if total > 0 {
-		return min(available, total)
-	}
-	return available
 }
 
 // forget takes back what a cell had contributed as it was before.
@@ -412,6 +400,6 @@ func (f *Fleet) Clone() *Fleet {
 	}
 	c.unused, c.byID, c.retired, c.unusedGUIDs = slices.Clone(f.unused), slices.Clone(f.byID), slices.Clone(f.retired), slices.Clone(f.unusedGUIDs)
 	c.constraints, c.constraintIDs = nil, map[string]int32{}
-	c.scratch, c.key, c.q, c.sorted, c.refused, c.named = nil, nil, query{}, nil, nil, nil
+	c.likened, c.key, c.q, c.sorted, c.refused, c.named = nil, nil, query{}, nil, nil, nil
 	return &c
 }

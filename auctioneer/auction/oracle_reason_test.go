@@ -43,9 +43,9 @@ func (m model) reason(w *auction.Work) string {
 			memory += int64(max(c.ProxyMemoryAllocationMB, 0))
 		}
 		short := map[string]bool{}
-		short["memory"] = clamp(c.Available.MemoryMB, c.Capacity.MemoryMB) < memory
-		short["disk"] = clamp(c.Available.DiskMB, c.Capacity.DiskMB) < int64(max(t.Resources.DiskMB, 0))
-		short["containers"] = clamp(c.Available.Containers, c.Capacity.Containers) < 1
+		short["memory"] = int64(c.Available.MemoryMB) < memory
+		short["disk"] = int64(c.Available.DiskMB) < int64(max(t.Resources.DiskMB, 0))
+		short["containers"] = c.Available.Containers < 1
 		if !short["memory"] && !short["disk"] && !short["containers"] {
 			avoided = true // or it would have been placed
 			continue
@@ -69,13 +69,6 @@ func (m model) reason(w *auction.Work) string {
 		}
 	}
 	return furthest
-}
-
-func clamp(available, total int32) int64 {
-	if total > 0 {
-		return int64(min(available, total))
-	}
-	return int64(available)
 }
 
 func hasRootFS(c cells.State, text string) bool {

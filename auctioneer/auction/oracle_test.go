@@ -20,15 +20,6 @@ type model map[lrp.CellID]cells.State
 // apply reserves what was placed.
 func (m model) apply(w *auction.Work, id lrp.CellID) {
 	s := m[id]
-	// What is available is bounded by the total before anything is taken from it.
-	bound := func(a, total int32) int32 {
-		if total > 0 {
-			return min(a, total)
-		}
-		return a
-	}
-	s.Available = cells.Resources{MemoryMB: bound(s.Available.MemoryMB, s.Capacity.MemoryMB), DiskMB: bound(s.Available.DiskMB, s.Capacity.DiskMB),
-		Containers: bound(s.Available.Containers, s.Capacity.Containers)}
 	r := w.Resources
 	if w.Task != nil {
 		r = w.Task.Resources

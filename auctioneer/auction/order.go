@@ -14,17 +14,19 @@ type piece struct {
 	at         int32  // in the work
 	process    int32  // -1: a task
 	constraint int32
+	avoids     bool // there are cells that must not get it
+	need
 }
 
 // urgency packs index and memory: instances of index 0, then tasks, then the other instances by index, in each
 // larger memory first. The upper 33 bits are for twice the index, between two of which the tasks come, the
 // lower 31 for the memory.
-func urgency(w *Work) uint64 {
+func urgency(w *Work, memory int64) uint64 {
 	turn := int64(1)
 	if w.Task == nil {
 		turn = 2 * int64(w.Key.Index)
 	}
-	return uint64(turn+1<<32)<<31 | uint64(math.MaxInt32-w.need().memory)
+	return uint64(turn+1<<32)<<31 | uint64(math.MaxInt32-memory)
 }
 
 // inOrder sorts work. The order is total: pieces of the same process, index and size go by domain and then in
@@ -33,7 +35,8 @@ func (f *Fleet) inOrder(work []Work) []piece {
 	f.sorted, f.named = f.sorted[:0], f.named[:0]
 	for i := range work {
 		w := &work[i]
-		p := piece{first: urgency(w), at: int32(i), process: -1}
+		p := piece{at: int32(i), process: -1, avoids: len(w.Avoid) > 0, need: w.need()}
+		p.first = urgency(w, p.memory)
 		if w.Task != nil {
 			p.constraint = f.constraint(w.Task.RootFS, w.Task.VolumeDrivers, w.Task.PlacementTags)
 		} else {

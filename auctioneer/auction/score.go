@@ -41,19 +41,18 @@ func rateOf(total int64) rate {
 	return rate((1 << 62) / uint64(3*total))
 }
 
-// of returns what an amount adds, rounded down. The amount is 0 to the total.
+// of returns what an amount adds, rounded down. What is more than a total counts as all of it.
 func (r rate) of(amount int64) int64 {
 	hi, lo := bits.Mul64(uint64(amount), uint64(r))
-	return int64(hi<<32 | lo>>32)
+	return min(int64(hi<<32|lo>>32), one/3)
 }
 
-// used returns what the share in use adds when available remains of total. More than the total counts as
-// all of it.
+// used returns what the share in use adds when available remains of total; less than nothing cannot be in use.
 func (r rate) used(available, total int64) int64 {
 	if total <= 0 {
 		return one / 3
 	}
-	return r.of(min(max(total-available, 0), total))
+	return r.of(max(total-available, 0))
 }
 
 // times multiplies a weight by a count and stops at maxTerm.

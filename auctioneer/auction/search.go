@@ -24,7 +24,7 @@ type query struct {
 
 // begin makes the query one that found nothing.
 func (q *query) begin(n need, p *process) {
-	q.need, q.process = n, p
+	q.need, q.process, q.avoid = n, p, q.avoid[:0]
 	q.best, q.score, q.order, q.held = -1, never, 0, 0
 }
 

@@ -88,20 +88,19 @@ func (t *tree) len() int { return t.size() - len(t.free) }
 func (t *tree) disordered() bool { return t.loose > t.len()/8+8 || t.wasted > 32*t.size()+1024 }
 
 // arrange gives the cells the leaves in their order, with room for some more.
-func (t *tree) arrange(ids []int32) {
+func (t *tree) arrange(all []likened) {
 	size := 1
-	for size < len(ids) {
-		size *= 2
-	}
-	if size > 8 && size < len(ids)+len(ids)/16 {
+	for size < len(all)+len(all)/16 {
 		size *= 2
 	}
 	*t = tree{nodes: resize(t.nodes, 2*size), cells: resize(t.cells, size), free: t.free[:0]}
 	for i := range t.nodes {
 		t.nodes[i] = nobody
 	}
-	copy(t.cells, ids)
-	for leaf := size - 1; leaf >= len(ids); leaf-- {
+	for leaf, l := range all {
+		t.cells[leaf] = l.cell
+	}
+	for leaf := size - 1; leaf >= len(all); leaf-- {
 		t.cells[leaf] = -1
 		t.free = append(t.free, int32(leaf))
 	}
@@ -122,29 +121,29 @@ func resize[T any](s []T, n int) []T {
 	return make([]T, n)
 }
 
-// likeness orders cells so that those that look alike come together: first by what a MB of theirs counts, to
-// about 3%, then by how much of memory and of disk is left.
-func likeness(a, b *cell) int {
-	return cmp.Or(
-		cmp.Compare(a.memoryRate.coarse(), b.memoryRate.coarse()),
-		cmp.Compare(a.diskRate.coarse(), b.diskRate.coarse()),
-		cmp.Compare(a.room(), b.room()),
-		cmp.Compare(a.memoryRate, b.memoryRate),
-		cmp.Compare(a.order, b.order),
-	)
+// likeness is a number that is close for cells that look alike: first by what a MB of theirs counts, to about
+// 3%, then by how much of memory and of disk is left.
+func (c *cell) likeness() uint64 {
+	return c.memoryRate.coarse()<<45 | c.diskRate.coarse()<<34 | c.room()
 }
 
-// coarse is the logarithm of a rate, in steps of about 3%.
-func (r rate) coarse() int {
+// likened is a cell and its likeness.
+type likened struct {
+	likeness uint64
+	cell     int32
+}
+
+// coarse is the logarithm of a rate, in steps of about 3%; 11 bits.
+func (r rate) coarse() uint64 {
 	n := bits.Len64(uint64(r))
 	if n < 6 {
-		return int(r)
+		return uint64(r)
 	}
-	return n<<5 | int(r>>(n-6)&31)
+	return uint64(n<<5) | uint64(r>>(n-6)&31)
 }
 
 // room is how much is left of memory and disk, with their bits in turn, so that cells that are close in
-// both are close in it.
+// both are close in it; 34 bits.
 func (c *cell) room() uint64 {
 	return spread(share(c.available.memory, c.total.memory))<<1 | spread(share(c.available.disk, c.total.disk))
 }
@@ -168,20 +167,22 @@ func spread(x uint64) uint64 {
 
 // arrangeGroup arranges the leaves of a group by likeness.
 func (f *Fleet) arrangeGroup(g *group) {
-	ids := f.scratch[:0]
+	all := f.likened[:0]
 	for _, c := range g.tree.cells {
 		if c >= 0 {
-			ids = append(ids, c)
+			all = append(all, likened{f.cells[c].likeness(), c})
 		}
 	}
-	f.scratch = ids
-	slices.SortFunc(ids, func(a, b int32) int { return likeness(&f.cells[a], &f.cells[b]) })
-	g.tree.arrange(ids)
+	f.likened = all
+	slices.SortFunc(all, func(a, b likened) int {
+		return cmp.Or(cmp.Compare(a.likeness, b.likeness), cmp.Compare(a.cell, b.cell))
+	})
+	g.tree.arrange(all)
 	g.tree.arranged = f.arrangement()
 	size := g.tree.size()
-	for leaf, c := range ids {
-		f.cells[c].leaf = int32(leaf)
-		g.tree.nodes[size+leaf] = f.bounds(&f.cells[c])
+	for leaf, l := range all {
+		f.cells[l.cell].leaf = int32(leaf)
+		g.tree.nodes[size+leaf] = f.bounds(&f.cells[l.cell])
 	}
 	g.tree.sum()
 }

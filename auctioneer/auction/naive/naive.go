@@ -49,9 +49,8 @@ func New(states []cells.State, w auction.Weights) *World {
 		}
 		c := &cell{
 			State:  s,
-			memory: available(s.Available.MemoryMB, s.Capacity.MemoryMB), disk: available(s.Available.DiskMB, s.Capacity.DiskMB),
-			containers: available(s.Available.Containers, s.Capacity.Containers),
-			starting:   int64(max(s.StartingContainers, 0)), tasks: int64(len(s.Tasks)), instances: map[lrp.ProcessGUID]int64{},
+			memory: int64(s.Available.MemoryMB), disk: int64(s.Available.DiskMB), containers: int64(s.Available.Containers),
+			starting: int64(max(s.StartingContainers, 0)), tasks: int64(len(s.Tasks)), instances: map[lrp.ProcessGUID]int64{},
 		}
 		c.ProxyMemoryAllocationMB = max(c.ProxyMemoryAllocationMB, 0)
 		for _, i := range s.Instances {
@@ -68,13 +67,6 @@ func New(states []cells.State, w auction.Weights) *World {
 		}
 	}
 	return n
-}
-
-func available(a, total int32) int64 {
-	if total > 0 && a > total {
-		return int64(total)
-	}
-	return int64(a)
 }
 
 // Order returns work in the order in which it is placed.
@@ -220,19 +212,17 @@ func (n *World) score(c *cell, w *auction.Work) int64 {
 	return s + weighed(n.weights.BinPack, c.position) + weighed(1000, c.instances[w.Key.Process])
 }
 
-// inUse is what is not available of a total, and not more than it.
-func inUse(total int32, available int64) int64 {
-	return min(max(int64(total)-available, 0), int64(total))
-}
+// inUse is what is not available of a total.
+func inUse(total int32, available int64) int64 { return max(int64(total)-available, 0) }
 
-// third is a third of the share of an amount in a total; a total of nothing is all in use. The factor for one
-// MB is rounded down to 2^-62, the product to the unit.
+// third is a third of the share of an amount in a total, of which it is at most all; a total of nothing is all in
+// use. The factor for one MB is rounded down to 2^-62, the product to the unit.
 func third(amount int64, total int32) int64 {
 	if total <= 0 {
 		return unit / 3
 	}
 	hi, lo := bits.Mul64(uint64(amount), uint64(1<<62/(3*int64(total))))
-	return int64(hi<<32 + lo>>32)
+	return min(int64(hi<<32+lo>>32), unit/3)
 }
 
 // weighed is a weight times a count, and at most 2^29.

@@ -151,7 +151,7 @@ func (f *Fleet) account(g *group, visits, held int) {
 		f.q.process.wasted += visits
 		f.overlayIfWorthIt(f.q.process)
 	default:
-		g.tree.wasted += visits * usual
+		g.tree.wasted += 2 * (visits - usual)
 		if g.tree.disordered() {
 			f.arrangeGroup(g)
 		}

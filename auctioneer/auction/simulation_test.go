@@ -201,15 +201,3 @@ func TestSimulationLowMemory(t *testing.T) { // P
 		t.Errorf("placed %d, refused %d, red/0 %q, red/1 %q", len(r.Placed), len(r.Refused), got["red/0"], got["red/1"])
 	}
 }
-
-func BenchmarkRun(b *testing.B) {
-	for _, n := range []int{100, 1000} {
-		states, work := fleet(n), unique(1000, 1)
-		b.Run(fmt.Sprintf("%d-cells", n), func(b *testing.B) {
-			for b.Loop() {
-				Run(work, states, defaults)
-			}
-			b.ReportMetric(float64(len(work)*b.N)/b.Elapsed().Seconds(), "placements/s")
-		})
-	}
-}

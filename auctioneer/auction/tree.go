@@ -18,6 +18,8 @@ type tree struct {
 	free   []int32  // leaves without a cell
 	loose  int      // cells added since the leaves were arranged
 	wasted int      // visits in vain since then
+	// patience doubles what is wasted before the next arrangement. It grows when arranging did not help.
+	patience int
 	// arranged is another number whenever a leaf gets another cell, so that whoever keeps something by
 	// leaf notices.
 	arranged uint64
@@ -84,8 +86,13 @@ func (t *tree) leave(leaf int32) {
 // len is how many cells there are.
 func (t *tree) len() int { return t.size() - len(t.free) }
 
+// maxPatience keeps arranging from being given up where it does not help today.
+const maxPatience = 4
+
 // disordered tells whether arranging the leaves is worth its price.
-func (t *tree) disordered() bool { return t.loose > t.len()/8+8 || t.wasted > 32*t.size()+1024 }
+func (t *tree) disordered() bool {
+	return t.loose > t.len()/8+8 || t.wasted > (16*t.size()+1024)<<t.patience
+}
 
 // arrange gives the cells the leaves in their order, with room for some more.
 func (t *tree) arrange(all []likened) {
@@ -93,7 +100,11 @@ func (t *tree) arrange(all []likened) {
 	for size < len(all)+len(all)/16 {
 		size *= 2
 	}
-	*t = tree{nodes: resize(t.nodes, 2*size), cells: resize(t.cells, size), free: t.free[:0]}
+	patience := 0
+	if t.wasted > 0 {
+		patience = min(t.patience+1, maxPatience)
+	}
+	*t = tree{nodes: resize(t.nodes, 2*size), cells: resize(t.cells, size), free: t.free[:0], patience: patience}
 	for i := range t.nodes {
 		t.nodes[i] = nobody
 	}
@@ -121,10 +132,11 @@ func resize[T any](s []T, n int) []T {
 	return make([]T, n)
 }
 
-// likeness is a number that is close for cells that look alike: first by what a MB of theirs counts, to about
-// 3%, then by how much of memory and of disk is left.
+// likeness is a number that is close for cells that look alike: first by what a MB of their memory and disk
+// counts, to about 3%, then by how much of both is left. The bits of the two are in turn, so that cells that
+// are close in both are neighbours more often than not.
 func (c *cell) likeness() uint64 {
-	return c.memoryRate.coarse()<<45 | c.diskRate.coarse()<<34 | c.room()
+	return (spread(c.memoryRate.coarse())<<1|spread(c.diskRate.coarse()))<<34 | c.room()
 }
 
 // likened is a cell and its likeness.
@@ -142,8 +154,7 @@ func (r rate) coarse() uint64 {
 	return uint64(n<<5) | uint64(r>>(n-6)&31)
 }
 
-// room is how much is left of memory and disk, with their bits in turn, so that cells that are close in
-// both are close in it; 34 bits.
+// room is how much is left of memory and disk; 34 bits.
 func (c *cell) room() uint64 {
 	return spread(share(c.available.memory, c.total.memory))<<1 | spread(share(c.available.disk, c.total.disk))
 }

@@ -85,6 +85,10 @@ bench/grow: deps build ## bench/bbs and bench/converge at 10k to 1M instances (2
 bench/converge: deps build ## time convergence: quiet ticks and passes, a lost cell, suspects that return; one JSON object
 	@go run ./integration/bench/converge
 
+.PHONY: bench/auction
+bench/auction: need-go ## placements a second on 100 to 10,000 cells, beside the plain rule, which it is compared with; one JSON object each
+	@go run ./integration/bench/auction
+
 .PHONY: deps
 deps: build ## install the Debian packages that are missing (as root)
 	@bin/muster up --install-only >&2

@@ -61,7 +61,7 @@ func New(states []cells.State, w auction.Weights) *World {
 	}
 	for _, c := range n.cells {
 		for _, o := range n.cells {
-			if o.Zone == c.Zone && (o.Index < c.Index || o.Index == c.Index && o.Cell < c.Cell) {
+			if w.BinPack != 0 && o.Zone == c.Zone && (o.Index < c.Index || o.Index == c.Index && o.Cell < c.Cell) {
 				c.position++
 			}
 		}

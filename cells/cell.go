@@ -93,8 +93,9 @@ type State struct {
 	UnhealthyReason         string // why it takes no work; empty: it does
 }
 
-// Refusal says that a cell does not take an instance, and why.
+// Refusal says that a cell does not take an instance or a task, and why.
 type Refusal struct {
 	Instance Instance
+	Task     *Task // nil: the instance is meant
 	Reason   string
 }

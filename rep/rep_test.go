@@ -94,12 +94,12 @@ func TestPerformRefuses(t *testing.T) {
 	} {
 		i := instanceOf(desired("refused", 1, nil), 0)
 		row.change(&i)
-		refused, err := c.as(identity.Auctioneer).Perform(w.ctx, "z1", []cells.Instance{i})
+		refused, err := c.as(identity.Auctioneer).Perform(w.ctx, "z1", []cells.Instance{i}, nil)
 		if err != nil || len(refused) != 1 || refused[0].Reason != row.want {
 			t.Errorf("%s: got %v, %v; want %s", row.name, refused, err, row.want)
 		}
 	}
-	_, err := c.as(identity.Auctioneer).Perform(w.ctx, "z2", nil)
+	_, err := c.as(identity.Auctioneer).Perform(w.ctx, "z2", nil, nil)
 	if status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("work for another cell: %v", err)
 	}
@@ -112,7 +112,7 @@ func TestRoles(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.startRep()
-	if _, err := c.as(identity.Operator).Perform(w.ctx, "z1", nil); status.Code(err) != codes.PermissionDenied {
+	if _, err := c.as(identity.Operator).Perform(w.ctx, "z1", nil, nil); status.Code(err) != codes.PermissionDenied {
 		t.Errorf("operator performs: %v", err)
 	}
 	err := c.as(identity.Auctioneer).Logs(w.ctx, repclient.LogsRequest{Process: "p"}, func(repclient.LogLine) error { return nil })

@@ -138,7 +138,7 @@ func (c *cell) as(role identity.Role) *repclient.Client {
 // perform gives one slot to the cell, as the auctioneer does, and returns why it was refused.
 func (c *cell) perform(d lrp.Desired, index int32) string {
 	c.w.t.Helper()
-	refused, err := c.as(identity.Auctioneer).Perform(c.w.ctx, "z1", []cells.Instance{instanceOf(d, index)})
+	refused, err := c.as(identity.Auctioneer).Perform(c.w.ctx, "z1", []cells.Instance{instanceOf(d, index)}, nil)
 	if err != nil {
 		c.w.t.Fatal(err)
 	}

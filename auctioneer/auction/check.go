@@ -42,8 +42,8 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("state of cell %q: %s is %s, want %s", e.Cell, e.Field, e.Value, e.Bound)
 }
 
-// checkState returns all that makes no sense in a state.
-func checkState(s cells.State) error {
+// CheckState returns all that makes no sense in a state, each with cell, field, value and bound.
+func CheckState(s cells.State) error {
 	var errs []error
 	check := func(field string, value, low, high int64, bound string) {
 		if value < low || value > high {

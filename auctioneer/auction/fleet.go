@@ -136,7 +136,7 @@ func (f *Fleet) Set(s cells.State) error {
 		f.starting += c.starting
 	}
 	f.forget(i, &old)
-	return checkState(s)
+	return CheckState(s)
 }
 
 // fill takes the numbers of a state.

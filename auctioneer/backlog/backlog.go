@@ -1,12 +1,11 @@
 package backlog
 
 import (
-	"maps"
-	"slices"
 	"time"
 
 	"muster/auctioneer/auction"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -18,12 +17,13 @@ type Limits struct {
 	// PerformTimeout bounds the call that orders work from a cell.
 	PerformTimeout time.Duration
 	// ClaimWait is how long a cell may take from accepting work, or from a call of which nobody
-	// knows whether it arrived, until the BBS shows the claim. Then the slot is placed anew.
+	// knows whether it arrived, until the BBS shows the claim. Then the work is placed anew.
 	ClaimWait time.Duration
 	// RetryPause is the shortest time between two tries of work that was refused, when the cells
-	// change all the time.
+	// change all the time. It grows with the amount of such work, up to maxRetryPause.
 	RetryPause time.Duration
-	// RetryInterval is the longest time between two tries: the safety net.
+	// RetryInterval is the longest time between two tries: the safety net. An explanation is renewed,
+	// and a task rejected again, no sooner.
 	RetryInterval time.Duration
 }
 
@@ -35,7 +35,18 @@ func DefaultLimits() Limits {
 	}
 }
 
-// How long a cell that refused a slot is left alone with it: not at all after the first time (then
+const (
+	// retryCost is added to the pause between two tries for each piece of work that fits nowhere: about
+	// five times what trying it takes.
+	retryCost = 5 * time.Microsecond
+	// maxRetryPause bounds that pause, so that room that appears is used within a second.
+	maxRetryPause = 500 * time.Millisecond
+	// maxRenewals is how many explanations are renewed in one RetryInterval: a renewal is a write that
+	// changes nothing about the slot.
+	maxRenewals = 256
+)
+
+// How long a cell that refused work is left alone with it: not at all after the first time (then
 // only a new state counts), later doubling from minRefusalWait to maxRefusalWait.
 const (
 	minRefusalWait = 100 * time.Millisecond
@@ -44,84 +55,92 @@ const (
 
 // Backlog is the state of an auctioneer.
 type Backlog struct {
-	limits  Limits
-	weights auction.Weights
+	limits Limits
+	fleet  *auction.Fleet
 
 	processes map[lrp.ProcessGUID]lrp.SchedulingInfo
-	slots     map[lrp.Key]*slot // ordinary instances in any state
-	waiting   map[lrp.Key]*slot // those that are UNCLAIMED
-	coming    map[lrp.Key]*slot // those on their way to a cell
-	cells     map[lrp.CellID]*cell
+	all       map[name]*work // ordinary instances in any state, and tasks that wait or are on their way
 
-	generation uint64 // of the cells: grows when work that was refused might fit
-	attempts   uint64
-	loaded     bool
-	settledAt  time.Time // when the first auction is held at the latest
-	settled    bool
-	retriedAt  time.Time
+	fresh  map[*work]struct{} // waits, and takes part in the next auction
+	failed map[*work]struct{} // waits, and fitted nowhere when it was tried last
+	stale  bool               // something of failed might fit now
+	coming int                // how much is on its way
+	alarms alarms
+
+	cells map[lrp.CellID]*cell
+	dirty map[lrp.CellID]struct{} // cells of which the fleet knows something old
+
+	attempts  uint64
+	loaded    bool
+	settledAt time.Time // when the first auction is held at the latest
+	settled   bool
+	retriedAt time.Time // when all of failed was tried last
+	renewals  int       // of explanations, in the interval that renewsAt ends
+	renewsAt  time.Time
 }
 
 // New returns an empty backlog, which does nothing before the first Load.
 func New(l Limits, w auction.Weights) *Backlog {
 	return &Backlog{
-		limits: l, weights: w,
-		processes: map[lrp.ProcessGUID]lrp.SchedulingInfo{},
-		slots:     map[lrp.Key]*slot{}, waiting: map[lrp.Key]*slot{}, coming: map[lrp.Key]*slot{},
-		cells: map[lrp.CellID]*cell{},
+		limits: l, fleet: auction.New(w),
+		processes: map[lrp.ProcessGUID]lrp.SchedulingInfo{}, all: map[name]*work{},
+		fresh: map[*work]struct{}{}, failed: map[*work]struct{}{},
+		cells: map[lrp.CellID]*cell{}, dirty: map[lrp.CellID]struct{}{},
 	}
 }
 
-// slot is what is known about the ordinary instance of a slot.
-type slot struct {
-	key            lrp.Key
-	tag            lrp.ModificationTag
-	unclaimed      bool
-	since          time.Time
-	placementError string // as the BBS has it
-	reported       string // as it was sent last
+// name identifies work: a slot with its domain, or a task.
+type name struct {
+	lrp.Key
+	task cells.TaskGUID // of a task
+}
 
+func taskName(guid task.GUID) name { return name{task: cells.TaskGUID(guid)} }
+
+// work is what is known about the ordinary instance of a slot, or about a task.
+type work struct {
+	name
+	task *cells.Task // nil: an instance
+
+	tag   lrp.ModificationTag // of an instance
+	open  bool                // it waits for a cell, by what the BBS says
+	since time.Time
 	trace string // request id of the last change; empty when it came with a list
 
-	tried     bool   // refused by the last auction it took part in
-	triedWith uint64 // generation of that auction
-	retryAt   time.Time
-	order     *order
-	adopted   bool // taken for ordered because a cell showed it, once since it is UNCLAIMED
-	refusals  map[lrp.CellID]*refusal
-	lastWord  string // what the cell said that refused it last
+	placementError string           // as the BBS has it
+	explanation    *lrp.Explanation // the same
+	reported       string           // as it was sent last
+	reportAt       time.Time        // no rejection, and no new explanation, before that
+
+	retryAt  time.Time // while it is in failed
+	order    *order
+	adopted  bool // taken for ordered because a cell showed it, once since it waits
+	refusals map[lrp.CellID]*refusal
+	lastWord string // what the cell said that refused it last
 }
 
-// order is a slot on its way to a cell.
+// order is work on its way to a cell.
 type order struct {
-	cell     lrp.CellID
-	attempt  uint64
-	instance cells.Instance
-	until    time.Time
-	shown    bool // the cell's state has it
-	claimed  bool // the BBS showed a claim
+	cell    lrp.CellID
+	attempt uint64
+	work    auction.Work
+	until   time.Time
+	shown   bool // the cell's state has it
+	claimed bool // the BBS showed a claim
 }
 
-// refusal is a cell that refused a slot.
+// refusal is a cell that refused work.
 type refusal struct {
 	state uint64 // number of the state that was known then
 	times int
 	until time.Time
 }
 
-// cell is a cell that is present.
-type cell struct {
-	state  *cells.State // nil: not known
-	number uint64       // of states received
-	heard  bool         // answered, or failed to, since it appeared
-	// refused: it refused work on this state, so that the next one is worth a try even if it looks
-	// the same.
-	refused bool
-}
-
 // World is what the BBS lists.
 type World struct {
 	Processes []lrp.SchedulingInfo
 	Actuals   []lrp.Actual
+	Tasks     []task.Task
 	Cells     []lrp.CellID
 }
 
@@ -131,15 +150,19 @@ func (b *Backlog) Load(w World, now time.Time) {
 	for _, p := range w.Processes {
 		b.processes[p.Process] = p
 	}
-	listed := make(map[lrp.Key]bool, len(w.Actuals))
+	listed := make(map[name]bool, len(w.Actuals)+len(w.Tasks))
 	for i := range w.Actuals {
-		if w.Actuals[i].Presence == lrp.Ordinary {
-			listed[w.Actuals[i].Key] = true
-			b.set(&w.Actuals[i])
+		if a := &w.Actuals[i]; a.Presence == lrp.Ordinary {
+			listed[name{Key: a.Key}] = true
+			b.setActual(a)
 		}
 	}
-	for key, s := range b.slots {
-		if !listed[key] {
+	for i := range w.Tasks {
+		listed[taskName(w.Tasks[i].GUID)] = true
+		b.setTask(&w.Tasks[i])
+	}
+	for n, s := range b.all {
+		if !listed[n] {
 			b.drop(s)
 		}
 	}
@@ -168,158 +191,147 @@ func (b *Backlog) RemoveProcess(guid lrp.ProcessGUID) { delete(b.processes, guid
 // come after a list, are ignored. trace is the request id of what caused it, for logs.
 func (b *Backlog) Change(c lrp.Change, trace string) {
 	if c.After != nil && c.After.Presence == lrp.Ordinary {
-		if s := b.slots[c.After.Key]; s == nil || s.tag.SucceededBy(c.After.Tag) {
-			b.set(c.After)
-			b.slots[c.After.Key].trace = trace
+		n := name{Key: c.After.Key}
+		if s := b.all[n]; s == nil || s.tag.SucceededBy(c.After.Tag) {
+			b.setActual(c.After)
+			b.all[n].trace = trace
 		}
 		return
 	}
 	if c.Before == nil || c.Before.Presence != lrp.Ordinary {
 		return
 	}
-	s := b.slots[c.Before.Key]
+	s := b.all[name{Key: c.Before.Key}]
 	if s != nil && (s.tag == c.Before.Tag || s.tag.Epoch == c.Before.Tag.Epoch && s.tag.SucceededBy(c.Before.Tag)) {
 		b.drop(s)
 	}
 }
 
-func (b *Backlog) set(a *lrp.Actual) {
-	s := b.slots[a.Key]
-	if s == nil {
-		s = &slot{key: a.Key}
-		b.slots[a.Key] = s
-	}
-	was := s.unclaimed
-	s.tag, s.since, s.placementError = a.Tag, a.Since, a.PlacementError
-	s.unclaimed = a.State == lrp.Unclaimed
-	if s.unclaimed {
-		b.waiting[a.Key] = s
-		if !was {
-			s.tried, s.adopted, s.reported = false, false, ""
+// ChangeTask is Change for tasks. The record of a task has no version: a change that is older than the list
+// is undone by the ones that follow it.
+func (b *Backlog) ChangeTask(c task.Change, trace string) {
+	switch {
+	case c.After != nil:
+		b.setTask(c.After)
+		if s := b.all[taskName(c.After.GUID)]; s != nil {
+			s.trace = trace
 		}
-		if s.order != nil && s.order.claimed { // it was claimed and is free again
-			b.clear(s)
+	case c.Before != nil:
+		if s := b.all[taskName(c.Before.GUID)]; s != nil {
+			b.drop(s)
+		}
+	}
+}
+
+func (b *Backlog) setActual(a *lrp.Actual) {
+	s := b.known(name{Key: a.Key})
+	s.tag, s.since, s.placementError, s.explanation = a.Tag, a.Since, a.PlacementError, a.Explanation
+	b.set(s, a.State == lrp.Unclaimed, a.Cell)
+}
+
+func (b *Backlog) setTask(t *task.Task) {
+	n := taskName(t.GUID)
+	if t.State != task.Pending && b.all[n] == nil {
+		return // tasks that run or are over are nobody's work
+	}
+	s := b.known(n)
+	if s.task == nil { // its definition never changes
+		s.task = &cells.Task{
+			Key: cells.TaskKey{GUID: n.task, Domain: t.Domain}, Resources: cells.Resources{MemoryMB: t.Definition.MemoryMB, DiskMB: t.Definition.DiskMB, Containers: 1},
+			MaxPids: t.Definition.MaxPids, RootFS: t.Definition.RootFS, PlacementTags: t.Definition.PlacementTags,
+			VolumeDrivers: lrp.Drivers(t.Definition.VolumeMounts),
+		}
+	}
+	s.since = t.UpdatedAt
+	b.set(s, t.State == task.Pending, t.Cell)
+	if t.State != task.Pending && s.order == nil {
+		b.drop(s)
+	}
+}
+
+// known returns the work of a name.
+func (b *Backlog) known(n name) *work {
+	s := b.all[n]
+	if s == nil {
+		s = &work{name: n}
+		b.all[n] = s
+	}
+	return s
+}
+
+// set records whether work waits for a cell, and otherwise which one has it.
+func (b *Backlog) set(s *work, open bool, has lrp.CellID) {
+	was := s.open
+	s.open = open
+	if !open {
+		delete(b.fresh, s)
+		delete(b.failed, s)
+		s.reported, s.refusals, s.lastWord = "", nil, ""
+		if o := s.order; o != nil {
+			o.claimed = true
+			if o.shown || has != o.cell {
+				b.clear(s)
+			}
 		}
 		return
 	}
-	delete(b.waiting, a.Key)
-	s.reported, s.refusals, s.lastWord = "", nil, ""
-	if o := s.order; o != nil {
-		o.claimed = true
-		if o.shown || a.Cell != o.cell {
-			b.clear(s)
-		}
+	if s.order != nil && s.order.claimed { // it was claimed and is free again
+		b.clear(s)
+	}
+	if !was {
+		s.adopted, s.reported = false, ""
+		b.retry(s)
 	}
 }
 
-func (b *Backlog) drop(s *slot) {
-	b.clear(s)
-	delete(b.slots, s.key)
-	delete(b.waiting, s.key)
+// retry lets work take part in the next auction, unless it is on its way.
+func (b *Backlog) retry(s *work) {
+	if s.open && s.order == nil {
+		delete(b.failed, s)
+		b.fresh[s] = struct{}{}
+	}
 }
 
-// clear ends what is on its way.
-func (b *Backlog) clear(s *slot) {
+func (b *Backlog) drop(s *work) {
+	b.clear(s)
+	s.open = false
+	delete(b.all, s.name)
+	delete(b.fresh, s)
+	delete(b.failed, s)
+}
+
+// clear ends what is on its way: what was kept for it is free.
+func (b *Backlog) clear(s *work) {
+	o := s.order
+	if o == nil {
+		return
+	}
 	s.order = nil
-	delete(b.coming, s.key)
+	b.coming--
+	if c := b.cells[o.cell]; c != nil {
+		delete(c.coming, s)
+		if !o.shown {
+			b.changed(o.cell)
+		}
+	}
 }
 
-// again lets a slot that was on its way be placed anew at once.
-func (b *Backlog) again(s *slot) {
+// again lets work that was on its way be placed anew at once.
+func (b *Backlog) again(s *work) {
 	b.clear(s)
-	s.tried = false
-	b.generation++ // what was kept for it is free
+	b.retry(s)
+	b.moreRoom()
 }
 
-// CellPresent records that a cell is there; nothing is placed on it before its state is known.
-func (b *Backlog) CellPresent(id lrp.CellID) {
-	if b.cells[id] == nil {
-		b.cells[id] = &cell{}
-	}
+// send puts work on its way.
+func (b *Backlog) send(s *work, o order) {
+	s.order = &o
+	b.coming++
+	delete(b.fresh, s)
+	delete(b.failed, s)
+	b.cells[o.cell].coming[s] = struct{}{}
+	b.alarms.set(s, o.until)
 }
 
-// CellGone records that a cell is not there any more. What was on its way to it is placed anew.
-func (b *Backlog) CellGone(id lrp.CellID) {
-	delete(b.cells, id)
-	for _, s := range b.coming {
-		if s.order.cell == id {
-			b.again(s)
-		}
-	}
-}
-
-// CellSilent records that a cell's state cannot be had now: it takes no part until it can.
-func (b *Backlog) CellSilent(id lrp.CellID) {
-	if c := b.cells[id]; c != nil {
-		c.state, c.heard = nil, true
-	}
-}
-
-// CellState records the state of a cell. It returns false, and knows nothing of the cell, when the
-// state is that of another cell.
-func (b *Backlog) CellState(id lrp.CellID, st cells.State, now time.Time) bool {
-	c := b.cells[id]
-	if c == nil {
-		return true // gone in the meantime
-	}
-	if st.Cell != "" && st.Cell != id {
-		b.CellSilent(id)
-		return false
-	}
-	st.Cell = id
-	if c.refused || mayFitMore(c.state, st) {
-		b.generation++
-	}
-	c.refused = false
-	c.state, c.heard = &st, true
-	c.number++
-	b.reconcile(id, st, now)
-	return true
-}
-
-// mayFitMore tells whether work that was refused before might fit now.
-func mayFitMore(old *cells.State, st cells.State) bool {
-	return old == nil ||
-		st.Available.MemoryMB > old.Available.MemoryMB || st.Available.DiskMB > old.Available.DiskMB ||
-		st.Available.Containers > old.Available.Containers || st.StartingContainers < old.StartingContainers ||
-		old.Evacuating && !st.Evacuating || old.UnhealthyReason != "" && st.UnhealthyReason == "" ||
-		!sameOffers(old, st)
-}
-
-func sameOffers(old *cells.State, st cells.State) bool {
-	sameNames := func(a, b cells.Provider) bool { return slices.Equal(a.Names, b.Names) }
-	return old.Capacity == st.Capacity && old.Zone == st.Zone && old.ProxyMemoryAllocationMB == st.ProxyMemoryAllocationMB &&
-		maps.EqualFunc(old.RootFSProviders, st.RootFSProviders, sameNames) &&
-		slices.Equal(old.PlacementTags, st.PlacementTags) &&
-		slices.Equal(old.OptionalPlacementTags, st.OptionalPlacementTags) &&
-		slices.Equal(old.VolumeDrivers, st.VolumeDrivers)
-}
-
-// reconcile compares what is on its way to a cell with what the cell says it has.
-func (b *Backlog) reconcile(id lrp.CellID, st cells.State, now time.Time) {
-	has := make(map[lrp.Key]bool, len(st.Instances))
-	for _, i := range st.Instances {
-		if i.State != cells.InstanceClaimed && i.State != cells.InstanceRunning {
-			continue
-		}
-		has[i.Key] = true
-		// Ordered by an auctioneer before this one: the claim is about to come.
-		if s := b.waiting[i.Key]; s != nil && s.order == nil && !s.adopted {
-			s.adopted = true
-			s.order = &order{cell: id, instance: i, until: now.Add(b.limits.ClaimWait), shown: true}
-			b.coming[i.Key] = s
-		}
-	}
-	for key, s := range b.coming {
-		o := s.order
-		switch {
-		case o.cell != id:
-		case has[key] && o.claimed:
-			b.clear(s)
-		case has[key]:
-			o.shown = true
-		case o.shown: // it had it and has it no more, without a claim
-			b.again(s)
-		}
-	}
-}
+// moreRoom notes that work which fitted nowhere may fit now.
+func (b *Backlog) moreRoom() { b.stale = b.stale || len(b.failed) > 0 }

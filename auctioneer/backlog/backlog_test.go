@@ -10,6 +10,7 @@ import (
 
 	"muster/auctioneer/auction"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -24,7 +25,11 @@ type world struct {
 }
 
 func newWorld(t *testing.T, ids ...string) *world {
-	w := &world{t: t, b: New(DefaultLimits(), auction.Weights{Starting: 0.25}), now: start}
+	return newWeightedWorld(t, auction.Weights{Starting: 0.25}, ids...)
+}
+
+func newWeightedWorld(t *testing.T, weights auction.Weights, ids ...string) *world {
+	w := &world{t: t, b: New(DefaultLimits(), weights), now: start}
 	var present []lrp.CellID
 	for _, id := range ids {
 		present = append(present, lrp.CellID(id))
@@ -68,8 +73,8 @@ func (w *world) state(id string, free int32, has ...int32) {
 	for _, i := range has {
 		st.Instances = append(st.Instances, cells.Instance{Key: key("p", i), State: cells.InstanceClaimed})
 	}
-	if !w.b.CellState(lrp.CellID(id), st, w.now) {
-		w.t.Fatalf("state of %s refused", id)
+	if err := w.b.CellState(lrp.CellID(id), st, w.now); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
@@ -138,12 +143,24 @@ func TestRefusedWork(t *testing.T) { // K4
 	w.round("a:0")
 }
 
-func TestUnplaceableWork(t *testing.T) { // K3
+// told has the BBS store what a round reports, and say so.
+func (w *world) told(r Round) {
+	for _, f := range r.Failures {
+		a := w.actual(lrp.Unclaimed, "", f.Key.Index)
+		a.PlacementError, a.Explanation = f.Reason, f.Explanation
+		w.b.Change(lrp.Change{After: &a}, "")
+	}
+}
+
+func TestUnplaceableWork(t *testing.T) { // K3, K7
 	t.Parallel()
 	w := newWorld(t, "a")
 	w.state("a", 5)
 	w.change(lrp.Unclaimed, "", 0)
 	w.round("fail insufficient resources: memory")
+	w.b.NotReported(key("p", 0))
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	w.told(w.round("fail insufficient resources: memory"))
 	for range 3 { // changes that bring no room do not even lead to an auction
 		w.now = w.now.Add(time.Second)
 		w.state("a", 5)
@@ -155,10 +172,16 @@ func TestUnplaceableWork(t *testing.T) { // K3
 	if r := w.round(""); r.Work != 1 { // the safety net; the text is known
 		t.Fatalf("the safety net tried %d pieces", r.Work)
 	}
-	w.b.NotReported(key("p", 0))
-	w.now = w.now.Add(time.Second)
 	w.state("a", 6)
-	w.round("fail insufficient resources: memory")
+	w.now = w.now.Add(time.Second)
+	r := w.round("fail insufficient resources: memory") // something else is missing now
+	if got := r.Failures[0].Explanation.Closest; got != (lrp.Shortfall{Cell: "a", Zone: "z", MemoryMB: 4}) {
+		t.Errorf("closest: %+v", got)
+	}
+	w.told(r)
+	w.state("a", 7)
+	w.now = w.now.Add(time.Second)
+	w.round("") // not again so soon
 	w.now = w.now.Add(time.Second)
 	w.state("a", 10) // capacity appears
 	w.round("a:0")
@@ -171,6 +194,10 @@ func TestReportKnownToTheBBS(t *testing.T) { // K3, after a restart of the aucti
 	a := w.actual(lrp.Unclaimed, "", 0)
 	a.PlacementError = "insufficient resources: memory"
 	w.b.Change(lrp.Change{After: &a}, "")
+	r := w.round("fail insufficient resources: memory") // nobody has explained it yet
+	w = newWorld(t, "a")
+	w.state("a", 5)
+	w.told(r)
 	w.round("")
 	if !sameStored(strings.Repeat("x", lrp.MaxReasonBytes), strings.Repeat("x", lrp.MaxReasonBytes+1)) {
 		t.Error("a cut text counts as another")
@@ -306,7 +333,7 @@ func TestFirstAuctionWaitsForTheCells(t *testing.T) { // K6
 func TestStateOfAnotherCell(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "a")
-	if w.b.CellState("a", cells.State{Presence: cells.Presence{Cell: "b"}}, w.now) {
+	if err := w.b.CellState("a", cells.State{Presence: cells.Presence{Cell: "b"}}, w.now); err == nil {
 		t.Error("accepted")
 	}
 	w.change(lrp.Unclaimed, "", 0)
@@ -357,8 +384,7 @@ func TestSettles(t *testing.T) {
 
 func TestStartLimitCountsWhatIsComing(t *testing.T) { // K2
 	t.Parallel()
-	w := newWorld(t, "a", "b")
-	w.b.weights.MaxStarting = 1
+	w := newWeightedWorld(t, auction.Weights{Starting: 0.25, MaxStarting: 1}, "a", "b")
 	w.change(lrp.Unclaimed, "", 0)
 	w.round("a:0")
 	w.change(lrp.Unclaimed, "", 1)
@@ -368,4 +394,207 @@ func TestStartLimitCountsWhatIsComing(t *testing.T) { // K2
 	w.now = w.now.Add(time.Second)
 	w.state("a", 95, 0)
 	w.round("b:1")
+}
+
+func (w *world) task(state task.State, guid, cell string) {
+	t := task.Task{
+		GUID: task.GUID(guid), Domain: "d", State: state, Cell: lrp.CellID(cell), UpdatedAt: w.now,
+		Definition: task.Definition{RootFS: "docker:///x", MemoryMB: 10, DiskMB: 10},
+	}
+	w.b.ChangeTask(task.Change{After: &t}, "trace")
+}
+
+// tasks prints the orders of a round as CELL:guid,guid, sorted by cell, and its rejections.
+func (w *world) tasks(want string) Round {
+	w.t.Helper()
+	r := w.b.Round(w.now)
+	var parts []string
+	for _, o := range r.Orders {
+		var guids []string
+		for _, t := range o.Tasks {
+			guids = append(guids, string(t.Key.GUID))
+		}
+		parts = append(parts, fmt.Sprintf("%s:%s", o.Cell, strings.Join(guids, ",")))
+	}
+	slices.Sort(parts)
+	for _, f := range r.Rejections {
+		parts = append(parts, fmt.Sprintf("reject %s %s", f.GUID, f.Reason))
+	}
+	if got := strings.Join(parts, " "); got != want {
+		w.t.Fatalf("round: %q, want %q", got, want)
+	}
+	return r
+}
+
+func TestTasks(t *testing.T) { // K1, K2
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	for _, guid := range []string{"t0", "t1", "t2"} {
+		w.task(task.Pending, guid, "")
+	}
+	r := w.tasks("a:t0,t2 b:t1")
+	if got := r.Orders[0]; got.Tasks[0].TraceID != "trace" || len(got.Since) != len(got.Tasks) {
+		t.Errorf("order %+v", got)
+	}
+	w.tasks("")
+	w.task(task.Running, "t0", "a")
+	w.task(task.Completed, "t0", "")
+	for _, o := range r.Orders {
+		w.b.Answered(o, nil, Delivered, w.now)
+	}
+	w.now = w.now.Add(DefaultLimits().ClaimWait)
+	w.tasks("a:t1 b:t2") // what was kept for t0 is free
+	w.b.ChangeTask(task.Change{Before: &task.Task{GUID: "t1"}}, "")
+	w.b.CellGone("b")
+	w.tasks("a:t2")
+}
+
+// A task that runs when its list comes, and one that is over, are nobody's work; so is what is not listed.
+func TestListedTasks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.task(task.Pending, "gone", "")
+	list := func(guids ...string) (all []task.Task) {
+		for i, guid := range guids {
+			all = append(all, task.Task{GUID: task.GUID(guid), State: task.State(i + 1), Definition: task.Definition{RootFS: "docker:///x"}})
+		}
+		return all
+	}
+	w.b.Load(World{Tasks: list("pending", "running", "completed", "resolving"), Cells: []lrp.CellID{"a"}}, w.now)
+	w.tasks("a:pending")
+	if len(w.b.all) != 1 {
+		t.Errorf("%d pieces are known", len(w.b.all))
+	}
+}
+
+func TestRejectedTasks(t *testing.T) { // K3
+	t.Parallel()
+	w := newWorld(t, "a")
+	w.state("a", 5)
+	w.task(task.Pending, "t", "")
+	w.tasks("reject t insufficient resources: memory")
+	w.task(task.Pending, "t", "") // the rejection is counted
+	for free := range int32(4) {
+		w.now = w.now.Add(time.Second)
+		w.state("a", 6+free)
+		if r := w.tasks(""); r.Work != 1 {
+			t.Errorf("tried %d pieces, want 1", r.Work)
+		}
+	}
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	w.tasks("reject t insufficient resources: memory")
+	w.b.NotRejected("t")
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	w.tasks("reject t insufficient resources: memory")
+	w.state("a", 10)
+	w.now = w.now.Add(time.Second)
+	r := w.tasks("a:t")
+	refused := r.Orders[0].Tasks[0]
+	w.b.Answered(r.Orders[0], []cells.Refusal{{Task: &refused, Reason: "no tasks here"}}, Delivered, w.now)
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	w.tasks("reject t no tasks here")
+}
+
+// That as many are starting as may is not counted against a task.
+func TestTasksWaitForTheStartLimit(t *testing.T) { // K3
+	t.Parallel()
+	w := newWeightedWorld(t, auction.Weights{MaxStarting: 1}, "a")
+	w.task(task.Pending, "t0", "")
+	w.task(task.Pending, "t1", "")
+	w.tasks("a:t0")
+}
+
+// Much work that fits nowhere does not keep other work waiting, is tried together, and not all the time.
+func TestHopelessWorkHoldsUpNobody(t *testing.T) { // K7
+	t.Parallel()
+	const hopeless = 100_000
+	w := newWorld(t, "a")
+	w.state("a", 99)
+	big := process("big", 1000)
+	big.DiskMB = 0
+	w.b.SetProcess(big)
+	for i := range int32(hopeless) {
+		w.b.Change(lrp.Change{After: &lrp.Actual{Key: key("big", i), State: lrp.Unclaimed, Tag: lrp.ModificationTag{Epoch: "e"}}}, "")
+	}
+	if r := w.b.Round(w.now); r.Work != hopeless || len(r.Failures) != hopeless {
+		t.Fatalf("%d pieces, %d failures", r.Work, len(r.Failures))
+	}
+	w.change(lrp.Unclaimed, "", 0)
+	if r := w.round("a:0"); r.Work != 1 {
+		t.Errorf("an auction over %d pieces, want the new one only", r.Work)
+	}
+	w.state("a", 100) // there may be more room
+	at, ok := w.b.Next(w.now)
+	if pause := at.Sub(w.now); !ok || pause != maxRetryPause {
+		t.Errorf("all is tried again after %v, want %v", pause, maxRetryPause)
+	}
+	w.change(lrp.Unclaimed, "", 1)
+	w.now = w.now.Add(time.Millisecond)
+	if r := w.round("a:1"); r.Work != 1 {
+		t.Errorf("an auction over %d pieces, want the new one only", r.Work)
+	}
+	w.now = at
+	r := w.b.Round(w.now)
+	if r.Work != hopeless || len(r.Failures) != 0 {
+		t.Errorf("tried %d pieces and reported %d", r.Work, len(r.Failures))
+	}
+	w.now = w.now.Add(DefaultLimits().RetryInterval)
+	if r := w.b.Round(w.now); r.Work < hopeless || len(r.Failures) != maxRenewals {
+		t.Errorf("tried %d pieces and renewed %d explanations, want %d", r.Work, len(r.Failures), maxRenewals)
+	}
+	if n := len(w.b.alarms.queue); n > hopeless+10 {
+		t.Errorf("%d alarms for %d pieces", n, hopeless)
+	}
+}
+
+// An order is not longer than what a cell takes at once.
+func TestLongOrdersAreParted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	st := cells.State{
+		Presence:  cells.Presence{Cell: "a", Capacity: cells.Resources{MemoryMB: 1, DiskMB: 1, Containers: 10_000}, RootFSProviders: map[string]cells.Provider{"docker": {}}},
+		Available: cells.Resources{MemoryMB: 1, DiskMB: 1, Containers: 10_000},
+	}
+	if err := w.b.CellState("a", st, w.now); err != nil {
+		t.Fatal(err)
+	}
+	w.b.SetProcess(process("p", 0))
+	for i := range int32(maxOrder + 1) {
+		w.change(lrp.Unclaimed, "", i)
+	}
+	r := w.b.Round(w.now)
+	if len(r.Orders) != 2 || len(r.Orders[0].Instances) != maxOrder || len(r.Orders[1].Instances) != 1 {
+		t.Fatalf("%d orders", len(r.Orders))
+	}
+	for _, o := range r.Orders {
+		w.b.Answered(o, nil, Undone, w.now)
+	}
+	if waiting, coming, _ := w.b.Counts(); waiting != maxOrder+1 || coming != 0 {
+		t.Errorf("%d wait, %d are coming", waiting, coming)
+	}
+}
+
+// What makes no sense in a state is said once, and does no harm.
+func TestAbsurdStates(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	st := cells.State{
+		Presence:  cells.Presence{Cell: "a", Capacity: cells.Resources{MemoryMB: 100, DiskMB: 100, Containers: 10}, RootFSProviders: map[string]cells.Provider{"docker": {}}},
+		Available: cells.Resources{MemoryMB: -5, DiskMB: 100, Containers: 10},
+	}
+	err := w.b.CellState("a", st, w.now)
+	if err == nil || !strings.Contains(err.Error(), `"a"`) || !strings.Contains(err.Error(), "-5") {
+		t.Errorf("complaint: %v", err)
+	}
+	if err := w.b.CellState("a", st, w.now); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail insufficient resources: memory")
+	st.Available.MemoryMB = 10
+	if err := w.b.CellState("a", st, w.now.Add(time.Second)); err != nil {
+		t.Error(err)
+	}
+	w.now = w.now.Add(time.Second)
+	w.round("a:0")
 }

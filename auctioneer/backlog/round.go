@@ -7,15 +7,20 @@ import (
 
 	"muster/auctioneer/auction"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
+
+// maxOrder is how many pieces of work are ordered from a cell with one call; a cell takes no more.
+const maxOrder = 1024
 
 // Order is work for one cell, most important first.
 type Order struct {
 	Cell      lrp.CellID
 	Attempt   uint64 // to be given back with the answer
 	Instances []cells.Instance
-	// Since tells for each instance since when its slot has been waiting.
+	Tasks     []cells.Task
+	// Since tells for each piece since when it has been waiting.
 	Since []time.Time
 }
 
@@ -24,13 +29,20 @@ type Round struct {
 	Work    int // pieces that took part
 	Orders  []Order
 	Refused []auction.Refusal
-	// Failures are the events to report: placement errors that the BBS does not have yet.
+	// Failures are the events to report: placement errors and explanations that the BBS does not have yet.
 	Failures []lrp.Event
+	// Rejections are the same of tasks.
+	Rejections []task.Event
 }
 
 // Round holds an auction over everything that is due; often nothing is.
 func (b *Backlog) Round(now time.Time) Round {
-	b.expire(now)
+	for s := b.alarms.take(now); s != nil; s = b.alarms.take(now) {
+		if s.order != nil {
+			b.again(s) // nobody claimed it
+		}
+		b.retry(s)
+	}
 	if !b.ready(now) {
 		return Round{}
 	}
@@ -38,15 +50,12 @@ func (b *Backlog) Round(now time.Time) Round {
 	if len(due) == 0 {
 		return Round{}
 	}
-	res := auction.Run(due, b.states(), b.weights)
-	round := Round{Work: len(due)}
+	b.refresh()
+	placed, refused := b.fleet.Place(due)
+	round := Round{Work: len(due), Refused: refused}
 	b.attempts++
-	for _, p := range res.Placed {
-		b.place(&round, p, now)
-	}
-	for _, r := range res.Refused {
-		b.refuse(&round, r, now)
-	}
+	b.order(&round, placed, now)
+	b.refuse(&round, now)
 	return round
 }
 
@@ -65,56 +74,52 @@ func (b *Backlog) ready(now time.Time) bool {
 	return b.settled
 }
 
-// expire frees the slots whose claim has been waited for long enough.
-func (b *Backlog) expire(now time.Time) {
-	for _, s := range b.coming {
-		if !now.Before(s.order.until) {
-			b.again(s)
-		}
-	}
-}
-
 // due returns the work of the next auction.
 func (b *Backlog) due(now time.Time) []auction.Work {
-	var work []auction.Work
-	retry := !now.Before(b.retriedAt.Add(b.limits.RetryPause))
-	retried := false
-	for _, s := range b.waiting {
-		p, ok := b.wanted(s)
-		if !ok || s.order != nil {
-			continue
+	if b.stale && !now.Before(b.retryStale()) {
+		b.stale, b.retriedAt = false, now
+		for s := range b.failed {
+			b.retry(s)
 		}
-		if s.tried {
-			changed := s.triedWith != b.generation && retry
-			if !changed && now.Before(s.retryAt) {
-				continue
-			}
-			retried = true
+	}
+	if len(b.fresh) == 0 {
+		return nil
+	}
+	due := make([]auction.Work, 0, len(b.fresh))
+	for s := range b.fresh {
+		if w, wanted := b.workOf(s); wanted {
+			w.Avoid = b.avoid(s, now)
+			due = append(due, w)
 		}
-		work = append(work, auction.Work{Instance: s.instance(p), Avoid: b.avoid(s, now)})
 	}
-	if retried {
-		b.retriedAt = now
-	}
-	return work
+	return due
 }
 
-// wanted returns what the process of a slot wants; false when there is no such process.
-func (b *Backlog) wanted(s *slot) (lrp.SchedulingInfo, bool) {
-	p, ok := b.processes[s.key.Process]
-	return p, ok && p.Domain == s.key.Domain
+// retryStale is when work that fitted nowhere may be tried again because there may be more room.
+func (b *Backlog) retryStale() time.Time {
+	pause := b.limits.RetryPause + time.Duration(len(b.failed))*retryCost
+	return b.retriedAt.Add(max(b.limits.RetryPause, min(pause, maxRetryPause)))
 }
 
-// instance is what a cell is asked to take on.
-func (s *slot) instance(p lrp.SchedulingInfo) cells.Instance {
-	return cells.Instance{
-		Key: s.key, TraceID: s.trace, Resources: cells.Resources{MemoryMB: p.MemoryMB, DiskMB: p.DiskMB, Containers: 1},
+// workOf returns what a cell is asked to take on; false when nobody wants it.
+func (b *Backlog) workOf(s *work) (auction.Work, bool) {
+	if s.task != nil {
+		t := *s.task
+		t.TraceID = s.trace
+		return auction.Work{Task: &t}, true
+	}
+	p, ok := b.processes[s.Process]
+	if !ok || p.Domain != s.Domain {
+		return auction.Work{}, false
+	}
+	return auction.Work{Instance: cells.Instance{
+		Key: s.Key, TraceID: s.trace, Resources: cells.Resources{MemoryMB: p.MemoryMB, DiskMB: p.DiskMB, Containers: 1},
 		MaxPids: p.MaxPids, RootFS: p.RootFS, PlacementTags: p.PlacementTags, VolumeDrivers: p.VolumeDrivers,
-	}
+	}}, true
 }
 
-// avoid returns the cells that refused a slot and are not to be asked again yet.
-func (b *Backlog) avoid(s *slot, now time.Time) []lrp.CellID {
+// avoid returns the cells that refused work and are not to be asked again yet.
+func (b *Backlog) avoid(s *work, now time.Time) []lrp.CellID {
 	var ids []lrp.CellID
 	for id, r := range s.refusals {
 		c := b.cells[id]
@@ -128,72 +133,128 @@ func (b *Backlog) avoid(s *slot, now time.Time) []lrp.CellID {
 	return ids
 }
 
-// states returns the cells as they will be when everything on its way has arrived.
-func (b *Backlog) states() []cells.State {
-	coming := map[lrp.CellID][]cells.Instance{}
-	for _, s := range b.coming {
-		if !s.order.shown {
-			coming[s.order.cell] = append(coming[s.order.cell], s.order.instance)
-		}
+// nameOf returns the name of work.
+func nameOf(w *auction.Work) name {
+	if w.Task != nil {
+		return name{task: w.Task.Key.GUID}
 	}
-	var states []cells.State
-	for id, c := range b.cells {
-		if c.state == nil {
-			continue
-		}
-		st := *c.state
-		for _, i := range coming[id] {
-			st.Available = st.Available.Sub(i.Resources)
-			st.Available.MemoryMB -= st.ProxyMemoryAllocationMB
-			st.StartingContainers++
-			st.Instances = append(slices.Clip(st.Instances), i)
-		}
-		states = append(states, st)
-	}
-	return states
+	return name{Key: w.Key}
 }
 
-func (b *Backlog) place(round *Round, p auction.Placement, now time.Time) {
-	s := b.slots[p.Work.Key]
-	s.order = &order{
-		cell: p.Cell, attempt: b.attempts, instance: p.Work.Instance,
-		until: now.Add(b.limits.PerformTimeout + b.limits.ClaimWait),
+// order sends what was placed, one order for each cell.
+func (b *Backlog) order(round *Round, placed []auction.Placement, now time.Time) {
+	at := map[lrp.CellID]int{}
+	for _, p := range placed {
+		s := b.all[nameOf(p.Work)]
+		b.send(s, order{cell: p.Cell, attempt: b.attempts, work: *p.Work, until: now.Add(b.limits.PerformTimeout + b.limits.ClaimWait)})
+		i, known := at[p.Cell]
+		if !known || len(round.Orders[i].Since) == maxOrder {
+			i = len(round.Orders)
+			at[p.Cell], round.Orders = i, append(round.Orders, Order{Cell: p.Cell, Attempt: b.attempts})
+		}
+		o := &round.Orders[i]
+		if p.Work.Task != nil {
+			o.Tasks = append(o.Tasks, *p.Work.Task)
+		} else {
+			o.Instances = append(o.Instances, p.Work.Instance)
+		}
+		o.Since = append(o.Since, s.since)
 	}
-	s.tried = false
-	b.coming[s.key] = s
-	i := slices.IndexFunc(round.Orders, func(o Order) bool { return o.Cell == p.Cell })
-	if i < 0 {
-		i = len(round.Orders)
-		round.Orders = append(round.Orders, Order{Cell: p.Cell, Attempt: b.attempts})
-	}
-	o := &round.Orders[i]
-	o.Instances, o.Since = append(o.Instances, p.Work.Instance), append(o.Since, s.since)
 }
 
-func (b *Backlog) refuse(round *Round, r auction.Refusal, now time.Time) {
-	s := b.slots[r.Work.Key]
-	s.tried, s.triedWith, s.retryAt = true, b.generation, now.Add(b.limits.RetryInterval)
-	if r.Seen.Avoided > 0 {
-		if s.lastWord != "" {
+// refuse notes what was not placed, and what of that is to be reported.
+func (b *Backlog) refuse(round *Round, now time.Time) {
+	if len(b.failed) == 0 {
+		b.retriedAt = now
+	}
+	explanations := map[*auction.Explanation]*lrp.Explanation{} // many share one
+	for i := range round.Refused {
+		r := &round.Refused[i]
+		s := b.all[nameOf(r.Work)]
+		delete(b.fresh, s)
+		b.failed[s] = struct{}{}
+		b.awaitRetry(s, r.Seen.Avoided > 0, now)
+		if r.Seen.Avoided > 0 && s.lastWord != "" {
 			r.Reason = s.lastWord
 		}
+		if s.task != nil {
+			b.reject(round, s, r, now)
+			continue
+		}
+		why, known := explanations[r.Explanation]
+		if !known {
+			why = explanationOf(r.Explanation)
+			explanations[r.Explanation] = why
+		}
+		if b.news(s, r.Reason, why, now) {
+			s.reported, s.reportAt = r.Reason, now.Add(b.limits.RetryInterval)
+			round.Failures = append(round.Failures, lrp.Event{Name: lrp.Fail, Key: s.Key, Reason: r.Reason, Explanation: why})
+		}
+	}
+}
+
+// awaitRetry sets the alarm for the next try of work that fitted nowhere, unless it is set: the end of the
+// shortest wait for a cell that refused it, or the safety net.
+func (b *Backlog) awaitRetry(s *work, refused bool, now time.Time) {
+	at := s.retryAt
+	if !at.After(now) {
+		at = now.Add(b.limits.RetryInterval)
+	}
+	if refused {
 		for _, f := range s.refusals {
-			if f.until.After(now) && f.until.Before(s.retryAt) {
-				s.retryAt = f.until
+			if f.until.After(now) && f.until.Before(at) {
+				at = f.until
 			}
 		}
 	}
-	round.Refused = append(round.Refused, r)
-	if r.Reason == s.reported || sameStored(s.placementError, r.Reason) {
-		return
+	if !at.Equal(s.retryAt) {
+		s.retryAt = at
+		b.alarms.set(s, at)
 	}
-	s.reported = r.Reason
-	round.Failures = append(round.Failures, lrp.Event{Name: lrp.Fail, Key: s.key, Reason: r.Reason})
+}
+
+// news tells whether the BBS is to be told of a placement error: it does not have it, or an explanation of it
+// that is old.
+func (b *Backlog) news(s *work, reason string, why *lrp.Explanation, now time.Time) bool {
+	switch {
+	case s.reported != reason && !sameStored(s.placementError, reason):
+		return true
+	case s.explanation != nil && *s.explanation == *why, now.Before(s.reportAt):
+		return false
+	}
+	if !now.Before(b.renewsAt) {
+		b.renewals, b.renewsAt = 0, now.Add(b.limits.RetryInterval)
+	}
+	b.renewals++
+	return b.renewals <= maxRenewals
 }
 
 // sameStored tells whether stored is what the BBS keeps of a reason: long ones are cut.
 func sameStored(stored, reason string) bool {
 	return stored == reason || stored != "" && len(reason) > lrp.MaxReasonBytes && strings.HasPrefix(reason, stored)
+}
+
+// reject reports a task that was not placed, now and then. That others are starting is not its fault.
+func (b *Backlog) reject(round *Round, s *work, r *auction.Refusal, now time.Time) {
+	if r.MaxStarting > 0 || now.Before(s.reportAt) {
+		return
+	}
+	s.reportAt = now.Add(b.limits.RetryInterval)
+	round.Rejections = append(round.Rejections, task.Event{Name: task.Reject, GUID: task.GUID(s.task.Key.GUID), Reason: r.Reason})
+}
+
+// explanationOf returns an explanation as the BBS keeps it.
+func explanationOf(x *auction.Explanation) *lrp.Explanation {
+	why := &lrp.Explanation{
+		Cells: int64(x.Seen.Cells), Away: int64(x.Seen.Away),
+		RootFS: int64(x.Seen.RootFS), Drivers: int64(x.Seen.Drivers), Tags: int64(x.Seen.Tags),
+		Memory: int64(x.Seen.Memory), Disk: int64(x.Seen.Disk), Containers: int64(x.Seen.Containers), Refused: int64(x.Seen.Avoided),
+		Starting: x.Starting, MaxStarting: x.MaxStarting, Remedy: x.Remedy,
+	}
+	if c := x.Closest; c != nil {
+		why.Closest = lrp.Shortfall{Cell: c.Cell, Zone: c.Zone, MemoryMB: c.MemoryMB, DiskMB: c.DiskMB, Containers: c.Containers}
+	}
+	return why
 }
 
 // Fate is what is known of an order after the call.
@@ -208,26 +269,36 @@ const (
 
 // Answered records how the call for an order ended, and what the cell refused.
 func (b *Backlog) Answered(o Order, refused []cells.Refusal, fate Fate, now time.Time) {
-	reasons := map[lrp.Key]string{}
+	reasons := map[name]string{}
 	for _, r := range refused {
-		reasons[r.Instance.Key] = r.Reason
+		n := name{Key: r.Instance.Key}
+		if r.Task != nil {
+			n = name{task: r.Task.Key.GUID}
+		}
+		reasons[n] = r.Reason
 	}
-	for _, i := range o.Instances {
-		s := b.slots[i.Key]
+	answered := func(n name) {
+		s := b.all[n]
 		if s == nil || s.order == nil || s.order.attempt != o.Attempt {
-			continue
+			return
 		}
-		reason, no := reasons[i.Key]
-		switch {
-		case no || fate == Undone:
+		reason, no := reasons[n]
+		if no || fate == Undone {
 			b.refusedBy(s, o.Cell, reason, now)
-		default:
-			s.order.until = now.Add(b.limits.ClaimWait)
+			return
 		}
+		s.order.until = now.Add(b.limits.ClaimWait)
+		b.alarms.set(s, s.order.until)
+	}
+	for i := range o.Instances {
+		answered(name{Key: o.Instances[i].Key})
+	}
+	for i := range o.Tasks {
+		answered(name{task: o.Tasks[i].Key.GUID})
 	}
 }
 
-func (b *Backlog) refusedBy(s *slot, id lrp.CellID, reason string, now time.Time) {
+func (b *Backlog) refusedBy(s *work, id lrp.CellID, reason string, now time.Time) {
 	b.again(s)
 	s.lastWord = reason
 	c := b.cells[id]
@@ -252,49 +323,37 @@ func (b *Backlog) refusedBy(s *slot, id lrp.CellID, reason string, now time.Time
 
 // NotReported records that a failure could not be reported: it is reported again with the next try.
 func (b *Backlog) NotReported(key lrp.Key) {
-	if s := b.slots[key]; s != nil {
-		s.reported = ""
+	if s := b.all[name{Key: key}]; s != nil {
+		s.reported, s.reportAt = "", time.Time{}
+	}
+}
+
+// NotRejected is NotReported for tasks.
+func (b *Backlog) NotRejected(guid task.GUID) {
+	if s := b.all[taskName(guid)]; s != nil {
+		s.reportAt = time.Time{}
 	}
 }
 
 // Next returns when Round is to be called even if nothing happens. ok is false when nothing is to come.
-func (b *Backlog) Next(now time.Time) (at time.Time, ok bool) {
-	earliest := func(t time.Time) {
-		if !ok || t.Before(at) {
-			at, ok = t, true
-		}
-	}
+func (b *Backlog) Next(time.Time) (at time.Time, ok bool) {
 	if b.loaded && !b.settled {
-		earliest(b.settledAt)
-		return at, ok
+		return b.settledAt, true
 	}
-	for _, s := range b.coming {
-		earliest(s.order.until)
-	}
-	for _, s := range b.waiting {
-		switch _, wanted := b.wanted(s); {
-		case !wanted || s.order != nil || !s.tried:
-		case s.triedWith != b.generation:
-			earliest(b.retriedAt.Add(b.limits.RetryPause))
-		default:
-			earliest(s.retryAt)
-		}
+	at, ok = b.alarms.next()
+	if b.stale && (!ok || b.retryStale().Before(at)) {
+		at, ok = b.retryStale(), true
 	}
 	return at, ok
 }
 
-// Counts tells how many slots wait for a cell without one being tried, how many are on their way, and
-// how many cells take part.
+// Counts tells how much work waits for a cell without one being tried, how much is on its way, and how many
+// cells take part.
 func (b *Backlog) Counts() (waiting, coming, present int) {
-	for _, s := range b.waiting {
-		if _, wanted := b.wanted(s); wanted && s.order == nil {
-			waiting++
-		}
-	}
 	for _, c := range b.cells {
 		if c.state != nil {
 			present++
 		}
 	}
-	return waiting, len(b.coming), present
+	return len(b.fresh) + len(b.failed), b.coming, present
 }

@@ -29,10 +29,13 @@ type Desired struct {
 }
 
 // VolumeDrivers returns the drivers of the volume mounts, once each, in the order of the mounts.
-func (d Desired) VolumeDrivers() []string {
+func (d Desired) VolumeDrivers() []string { return Drivers(d.RunInfo.VolumeMounts) }
+
+// Drivers returns the drivers of some volume mounts, once each, in their order.
+func Drivers(mounts []VolumeMount) []string {
 	var drivers []string
 	seen := map[string]bool{}
-	for _, m := range d.RunInfo.VolumeMounts {
+	for _, m := range mounts {
 		if !seen[m.Driver] {
 			seen[m.Driver] = true
 			drivers = append(drivers, m.Driver)

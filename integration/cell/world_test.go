@@ -256,7 +256,7 @@ func (c *cell) perform(d lrp.Desired) bool {
 	refused, err := c.client.Perform(ctx, cellID, []cells.Instance{{
 		Key:       lrp.Key{Slot: lrp.Slot{Process: d.Process}, Domain: d.Domain},
 		Resources: cells.Resources{MemoryMB: d.MemoryMB, DiskMB: d.DiskMB, Containers: 1}, RootFS: d.RootFS,
-	}})
+	}}, nil)
 	return err == nil && len(refused) == 0
 }
 

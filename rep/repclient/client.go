@@ -54,18 +54,21 @@ func (c *Client) WatchState(ctx context.Context, fn func(cells.State)) error {
 // Perform gives work to the cell and returns what it refused. Everything else is reserved when the
 // call returns. An error means that nothing is known: the work may or may not have been taken on.
 // FAILED_PRECONDITION means that the rep at this address serves another cell.
-func (c *Client) Perform(ctx context.Context, cell lrp.CellID, work []cells.Instance) ([]cells.Refusal, error) {
+func (c *Client) Perform(ctx context.Context, cell lrp.CellID, work []cells.Instance, tasks []cells.Task) ([]cells.Refusal, error) {
 	req := &repv1.PerformRequest{CellId: string(cell)}
 	for _, i := range work {
 		req.Lrps = append(req.Lrps, wire.FromInstance(i))
 	}
+	for _, t := range tasks {
+		req.Tasks = append(req.Tasks, wire.FromTask(t))
+	}
 	resp, err := c.rpc.Perform(ctx, req)
 	if err != nil {
-		return nil, fmt.Errorf("give %d instances to cell %s: %w", len(work), cell, err)
+		return nil, fmt.Errorf("give %d instances and %d tasks to cell %s: %w", len(work), len(tasks), cell, err)
 	}
 	var refused []cells.Refusal
 	for _, r := range resp.GetRefused() {
-		refused = append(refused, cells.Refusal{Instance: wire.ToInstance(r.GetLrp()), Reason: r.GetReason()})
+		refused = append(refused, wire.ToRefusal(r))
 	}
 	return refused, nil
 }

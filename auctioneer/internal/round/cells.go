@@ -16,6 +16,8 @@ import (
 const (
 	minWatchPause = 50 * time.Millisecond
 	maxWatchPause = 5 * time.Second
+	// stateTimeout bounds the question for the state of a cell whose stream has ended.
+	stateTimeout = 2 * time.Second
 )
 
 var errCellGone = errors.New("the cell is not present any more")
@@ -99,7 +101,7 @@ func (l *Loop) follow(ctx context.Context, w *watch, id lrp.CellID) {
 		if ctx.Err() != nil {
 			return
 		}
-		l.tell(ctx, func(context.Context) { l.cellSilent(w, id) })
+		l.ask(ctx, w, id)
 		l.Metrics.stateErrors.Inc()
 		pause := min(maxWatchPause, minWatchPause<<min(failures, 10))
 		failures++
@@ -113,12 +115,23 @@ func (l *Loop) follow(ctx context.Context, w *watch, id lrp.CellID) {
 	}
 }
 
+// ask asks a cell for its state when that cannot be watched: what answers once takes part, with a state that
+// is as old as the pauses between the attempts.
+func (l *Loop) ask(ctx context.Context, w *watch, id lrp.CellID) {
+	l.tell(ctx, func(context.Context) { l.cellSilent(w, id) })
+	asking, cancel := context.WithTimeout(ctx, stateTimeout)
+	defer cancel()
+	if st, err := w.rep.State(asking); err == nil {
+		l.tell(ctx, func(context.Context) { l.cellState(w, id, st) })
+	}
+}
+
 func (l *Loop) cellState(w *watch, id lrp.CellID, st cells.State) {
 	if l.watches[id] != w {
 		return // replaced in the meantime
 	}
-	if !l.Backlog.CellState(id, st, time.Now()) {
-		l.Log.Error("cell answers for another", "cell_id", id, "answered", st.Cell)
+	if err := l.Backlog.CellState(id, st, time.Now()); err != nil {
+		l.Log.Error("the state of a cell makes no sense", "cell_id", id, "error", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package round
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,7 +32,7 @@ func (l *Loop) list(ctx context.Context) (uint64, error) {
 	var (
 		w         backlog.World
 		presences []cells.Presence
-		revisions [3]uint64
+		revisions [4]uint64
 	)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
@@ -46,6 +47,10 @@ func (l *Loop) list(ctx context.Context) (uint64, error) {
 		presences, revisions[2], err = l.BBS.Cells(gctx)
 		return err
 	})
+	g.Go(func() (err error) {
+		w.Tasks, revisions[3], err = l.BBS.Tasks(gctx, bbsclient.TaskFilter{})
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
@@ -55,9 +60,9 @@ func (l *Loop) list(ctx context.Context) (uint64, error) {
 	l.tell(ctx, func(ctx context.Context) {
 		l.Backlog.Load(w, time.Now())
 		l.setCells(ctx, presences)
-		l.Log.Debug("listed", "processes", len(w.Processes), "instances", len(w.Actuals), "cells", len(presences))
+		l.Log.Debug("listed", "processes", len(w.Processes), "instances", len(w.Actuals), "tasks", len(w.Tasks), "cells", len(presences))
 	})
-	return min(revisions[0], revisions[1], revisions[2]), nil
+	return slices.Min(revisions[:]), nil
 }
 
 // apply tells the backlog one event; called by the loop.
@@ -69,6 +74,8 @@ func (l *Loop) apply(ctx context.Context, ev bbsclient.Event) {
 		l.Backlog.RemoveProcess(ev.Desired.Before.Process)
 	case ev.Actual != nil:
 		l.Backlog.Change(lrp.Change{Before: ev.Actual.Before, After: ev.Actual.After}, ev.TraceID)
+	case ev.Task != nil:
+		l.Backlog.ChangeTask(*ev.Task, ev.TraceID)
 	case ev.Cell != nil && ev.Cell.After != nil:
 		l.setCell(ctx, *ev.Cell.After)
 	case ev.Cell != nil && ev.Cell.Before != nil:

@@ -13,6 +13,7 @@ import (
 	"muster/auctioneer/backlog"
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 )
 
@@ -128,7 +129,7 @@ func (l *Loop) round(ctx context.Context) {
 	}
 	l.Metrics.round(r, time.Since(began))
 	level := slog.LevelInfo
-	if len(r.Orders)+len(r.Failures) == 0 {
+	if len(r.Orders)+len(r.Failures)+len(r.Rejections) == 0 {
 		level = slog.LevelDebug // tried again, and nothing is new: on full cells that is many times a second
 	}
 	l.Log.Log(ctx, level, "auction", "work", r.Work, "orders", len(r.Orders), "refused", len(r.Refused), "took", time.Since(began))
@@ -140,11 +141,11 @@ func (l *Loop) round(ctx context.Context) {
 			l.perform(ctx, term, w, o)
 		}()
 	}
-	if len(r.Failures) > 0 {
+	if len(r.Failures)+len(r.Rejections) > 0 {
 		l.wg.Add(1)
 		go func() {
 			defer l.wg.Done()
-			l.report(ctx, term, r.Failures)
+			l.report(ctx, term, r)
 		}()
 	}
 }
@@ -165,19 +166,23 @@ func (l *Loop) perform(ctx, term context.Context, w *watch, o backlog.Order) {
 	fate, err := backlog.Undone, errCellGone
 	if w != nil {
 		pctx, cancel := context.WithTimeout(term, l.PerformTimeout)
-		refused, err = w.rep.Perform(pctx, o.Cell, o.Instances)
+		refused, err = w.rep.Perform(pctx, o.Cell, o.Instances, o.Tasks)
 		cancel()
 		fate = fateOf(err)
 	}
-	l.Metrics.performed(len(o.Instances), len(refused), err, time.Since(began))
-	log := l.Log.With("cell_id", o.Cell, "instances", len(o.Instances), "trace_ids", traces(o.Instances), "took", time.Since(began))
+	l.Metrics.performed(o, refused, err, time.Since(began))
+	log := l.Log.With("cell_id", o.Cell, "instances", len(o.Instances), "tasks", len(o.Tasks), "trace_ids", traces(o), "took", time.Since(began))
 	if err != nil {
 		log.Warn("order ended without an answer", "error", err, "undone", fate == backlog.Undone)
 	} else {
 		log.Info("ordered", "refused", len(refused))
 	}
 	for _, r := range refused {
-		l.Log.Info("cell refused work", "cell_id", o.Cell, "process_guid", r.Instance.Key.Process, "index", r.Instance.Key.Index, "why", r.Reason)
+		log := l.Log.With("process_guid", r.Instance.Key.Process, "index", r.Instance.Key.Index)
+		if r.Task != nil {
+			log = l.Log.With("task_guid", r.Task.Key.GUID)
+		}
+		log.Info("cell refused work", "cell_id", o.Cell, "why", r.Reason)
 	}
 	l.tell(ctx, func(context.Context) { l.Backlog.Answered(o, refused, fate, time.Now()) })
 }
@@ -186,12 +191,18 @@ func (l *Loop) perform(ctx, term context.Context, w *watch, o backlog.Order) {
 const maxLoggedTraces = 8
 
 // traces returns the request ids that made work necessary, once each.
-func traces(work []cells.Instance) []string {
+func traces(o backlog.Order) []string {
 	ids := []string{}
-	for _, i := range work {
-		if i.TraceID != "" && len(ids) < maxLoggedTraces && !slices.Contains(ids, i.TraceID) {
-			ids = append(ids, i.TraceID)
+	add := func(id string) {
+		if id != "" && len(ids) < maxLoggedTraces && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
+	}
+	for i := range o.Instances {
+		add(o.Instances[i].TraceID)
+	}
+	for i := range o.Tasks {
+		add(o.Tasks[i].TraceID)
 	}
 	return ids
 }
@@ -208,29 +219,51 @@ func fateOf(err error) backlog.Fate {
 	return backlog.Unknown
 }
 
-// report tells the BBS why slots could not be placed, several at a time, unless the term is over.
-func (l *Loop) report(ctx, term context.Context, failures []lrp.Event) {
+// report tells the BBS why work could not be placed, several pieces at a time, unless the term is over.
+func (l *Loop) report(ctx, term context.Context, r backlog.Round) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, ev := range failures {
-		select {
-		case l.reports <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			defer func() { <-l.reports }()
-			rctx, cancel := context.WithTimeout(term, reportTimeout)
-			defer cancel()
-			log := l.Log.With("process_guid", ev.Key.Process, "index", ev.Key.Index, "why", ev.Reason)
-			if err := l.BBS.Apply(rctx, ev); err != nil {
-				log.Warn("placement error not recorded", "error", err)
-				l.tell(ctx, func(context.Context) { l.Backlog.NotReported(ev.Key) })
-				return
-			}
-			log.Info("not placed")
-		}()
+	for _, ev := range r.Failures {
+		l.say(ctx, &wg, func() { l.reportFailure(ctx, term, ev) })
 	}
+	for _, ev := range r.Rejections {
+		l.say(ctx, &wg, func() { l.reportRejection(ctx, term, ev) })
+	}
+}
+
+// say runs one report beside others, as soon as there are not too many.
+func (l *Loop) say(ctx context.Context, wg *sync.WaitGroup, report func()) {
+	select {
+	case l.reports <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	wg.Go(func() {
+		defer func() { <-l.reports }()
+		report()
+	})
+}
+
+func (l *Loop) reportFailure(ctx, term context.Context, ev lrp.Event) {
+	rctx, cancel := context.WithTimeout(term, reportTimeout)
+	defer cancel()
+	log := l.Log.With("process_guid", ev.Key.Process, "index", ev.Key.Index, "why", ev.Reason, "remedy", ev.Explanation.Remedy)
+	if err := l.BBS.Apply(rctx, ev); err != nil {
+		log.Warn("placement error not recorded", "error", err)
+		l.tell(ctx, func(context.Context) { l.Backlog.NotReported(ev.Key) })
+		return
+	}
+	log.Info("not placed")
+}
+
+func (l *Loop) reportRejection(ctx, term context.Context, ev task.Event) {
+	rctx, cancel := context.WithTimeout(term, reportTimeout)
+	defer cancel()
+	log := l.Log.With("task_guid", ev.GUID, "why", ev.Reason)
+	if _, err := l.BBS.ApplyTask(rctx, ev); err != nil {
+		log.Warn("rejection not recorded", "error", err)
+		l.tell(ctx, func(context.Context) { l.Backlog.NotRejected(ev.GUID) })
+		return
+	}
+	log.Info("not placed")
 }

@@ -91,8 +91,10 @@ type StateResponse struct {
 	ProxyMemoryAllocationMb int32 `protobuf:"varint,13,opt,name=proxy_memory_allocation_mb,json=proxyMemoryAllocationMb,proto3" json:"proxy_memory_allocation_mb,omitempty"`
 	// Why the cell takes no work at the moment; empty means that it does.
 	UnhealthyReason string `protobuf:"bytes,14,opt,name=unhealthy_reason,json=unhealthyReason,proto3" json:"unhealthy_reason,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Tasks on the cell, from reserved to completed.
+	Tasks         []*Task `protobuf:"bytes,15,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateResponse) Reset() {
@@ -221,6 +223,13 @@ func (x *StateResponse) GetUnhealthyReason() string {
 		return x.UnhealthyReason
 	}
 	return ""
+}
+
+func (x *StateResponse) GetTasks() []*Task {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
 }
 
 // A kind of root file system.
@@ -478,20 +487,140 @@ func (x *LRP) GetTraceId() string {
 	return ""
 }
 
+// One task to place, or on the cell.
+type Task struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// GUID of the task, unique in all domains.
+	TaskGuid string `protobuf:"bytes,1,opt,name=task_guid,json=taskGuid,proto3" json:"task_guid,omitempty"`
+	// Domain of the task.
+	Domain string `protobuf:"bytes,2,opt,name=domain,proto3" json:"domain,omitempty"`
+	// MiB of memory.
+	MemoryMb int32 `protobuf:"varint,3,opt,name=memory_mb,json=memoryMb,proto3" json:"memory_mb,omitempty"`
+	// MiB of disk.
+	DiskMb int32 `protobuf:"varint,4,opt,name=disk_mb,json=diskMb,proto3" json:"disk_mb,omitempty"`
+	// Limit of processes.
+	MaxPids int32 `protobuf:"varint,5,opt,name=max_pids,json=maxPids,proto3" json:"max_pids,omitempty"`
+	// Root file system URL.
+	RootFs string `protobuf:"bytes,6,opt,name=root_fs,json=rootFs,proto3" json:"root_fs,omitempty"`
+	// Tags it asks for.
+	PlacementTags []string `protobuf:"bytes,7,rep,name=placement_tags,json=placementTags,proto3" json:"placement_tags,omitempty"`
+	// Volume drivers it asks for.
+	VolumeDrivers []string `protobuf:"bytes,8,rep,name=volume_drivers,json=volumeDrivers,proto3" json:"volume_drivers,omitempty"`
+	// Request id of the call that made it necessary, for logs; may be empty, at most 128 bytes.
+	TraceId       string `protobuf:"bytes,9,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Task) Reset() {
+	*x = Task{}
+	mi := &file_rep_v1_rep_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Task) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Task) ProtoMessage() {}
+
+func (x *Task) ProtoReflect() protoreflect.Message {
+	mi := &file_rep_v1_rep_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Task.ProtoReflect.Descriptor instead.
+func (*Task) Descriptor() ([]byte, []int) {
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Task) GetTaskGuid() string {
+	if x != nil {
+		return x.TaskGuid
+	}
+	return ""
+}
+
+func (x *Task) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *Task) GetMemoryMb() int32 {
+	if x != nil {
+		return x.MemoryMb
+	}
+	return 0
+}
+
+func (x *Task) GetDiskMb() int32 {
+	if x != nil {
+		return x.DiskMb
+	}
+	return 0
+}
+
+func (x *Task) GetMaxPids() int32 {
+	if x != nil {
+		return x.MaxPids
+	}
+	return 0
+}
+
+func (x *Task) GetRootFs() string {
+	if x != nil {
+		return x.RootFs
+	}
+	return ""
+}
+
+func (x *Task) GetPlacementTags() []string {
+	if x != nil {
+		return x.PlacementTags
+	}
+	return nil
+}
+
+func (x *Task) GetVolumeDrivers() []string {
+	if x != nil {
+		return x.VolumeDrivers
+	}
+	return nil
+}
+
+func (x *Task) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 // Work for a cell.
 type PerformRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cell it is meant for: a different one answers FAILED_PRECONDITION and does nothing.
 	CellId string `protobuf:"bytes,1,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
 	// Instances to take on, most important first.
-	Lrps          []*LRP `protobuf:"bytes,2,rep,name=lrps,proto3" json:"lrps,omitempty"`
+	Lrps []*LRP `protobuf:"bytes,2,rep,name=lrps,proto3" json:"lrps,omitempty"`
+	// Tasks to take on, most important first.
+	Tasks         []*Task `protobuf:"bytes,3,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PerformRequest) Reset() {
 	*x = PerformRequest{}
-	mi := &file_rep_v1_rep_proto_msgTypes[5]
+	mi := &file_rep_v1_rep_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +632,7 @@ func (x *PerformRequest) String() string {
 func (*PerformRequest) ProtoMessage() {}
 
 func (x *PerformRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rep_v1_rep_proto_msgTypes[5]
+	mi := &file_rep_v1_rep_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +645,7 @@ func (x *PerformRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PerformRequest.ProtoReflect.Descriptor instead.
 func (*PerformRequest) Descriptor() ([]byte, []int) {
-	return file_rep_v1_rep_proto_rawDescGZIP(), []int{5}
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PerformRequest) GetCellId() string {
@@ -533,10 +662,17 @@ func (x *PerformRequest) GetLrps() []*LRP {
 	return nil
 }
 
+func (x *PerformRequest) GetTasks() []*Task {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
 // What was not accepted.
 type PerformResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The refused instances.
+	// The refused instances and tasks.
 	Refused       []*Refusal `protobuf:"bytes,1,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -544,7 +680,7 @@ type PerformResponse struct {
 
 func (x *PerformResponse) Reset() {
 	*x = PerformResponse{}
-	mi := &file_rep_v1_rep_proto_msgTypes[6]
+	mi := &file_rep_v1_rep_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +692,7 @@ func (x *PerformResponse) String() string {
 func (*PerformResponse) ProtoMessage() {}
 
 func (x *PerformResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rep_v1_rep_proto_msgTypes[6]
+	mi := &file_rep_v1_rep_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +705,7 @@ func (x *PerformResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PerformResponse.ProtoReflect.Descriptor instead.
 func (*PerformResponse) Descriptor() ([]byte, []int) {
-	return file_rep_v1_rep_proto_rawDescGZIP(), []int{6}
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PerformResponse) GetRefused() []*Refusal {
@@ -579,20 +715,22 @@ func (x *PerformResponse) GetRefused() []*Refusal {
 	return nil
 }
 
-// A refused instance.
+// A refused instance or task.
 type Refusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The instance as it was asked for.
+	// The instance as it was asked for; absent when it is a task.
 	Lrp *LRP `protobuf:"bytes,1,opt,name=lrp,proto3" json:"lrp,omitempty"`
 	// Why: insufficient resources: memory, for example.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The task as it was asked for; absent when it is an instance.
+	Task          *Task `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_rep_v1_rep_proto_msgTypes[7]
+	mi := &file_rep_v1_rep_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +742,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_rep_v1_rep_proto_msgTypes[7]
+	mi := &file_rep_v1_rep_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +755,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_rep_v1_rep_proto_rawDescGZIP(), []int{7}
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Refusal) GetLrp() *LRP {
@@ -632,6 +770,13 @@ func (x *Refusal) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Refusal) GetTask() *Task {
+	if x != nil {
+		return x.Task
+	}
+	return nil
 }
 
 // Asks for log lines.
@@ -651,7 +796,7 @@ type LogsRequest struct {
 
 func (x *LogsRequest) Reset() {
 	*x = LogsRequest{}
-	mi := &file_rep_v1_rep_proto_msgTypes[8]
+	mi := &file_rep_v1_rep_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -663,7 +808,7 @@ func (x *LogsRequest) String() string {
 func (*LogsRequest) ProtoMessage() {}
 
 func (x *LogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_rep_v1_rep_proto_msgTypes[8]
+	mi := &file_rep_v1_rep_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -676,7 +821,7 @@ func (x *LogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
 func (*LogsRequest) Descriptor() ([]byte, []int) {
-	return file_rep_v1_rep_proto_rawDescGZIP(), []int{8}
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LogsRequest) GetProcessGuid() string {
@@ -726,7 +871,7 @@ type LogsResponse struct {
 
 func (x *LogsResponse) Reset() {
 	*x = LogsResponse{}
-	mi := &file_rep_v1_rep_proto_msgTypes[9]
+	mi := &file_rep_v1_rep_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -738,7 +883,7 @@ func (x *LogsResponse) String() string {
 func (*LogsResponse) ProtoMessage() {}
 
 func (x *LogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_rep_v1_rep_proto_msgTypes[9]
+	mi := &file_rep_v1_rep_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -751,7 +896,7 @@ func (x *LogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogsResponse.ProtoReflect.Descriptor instead.
 func (*LogsResponse) Descriptor() ([]byte, []int) {
-	return file_rep_v1_rep_proto_rawDescGZIP(), []int{9}
+	return file_rep_v1_rep_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *LogsResponse) GetInstanceGuid() string {
@@ -794,7 +939,7 @@ var File_rep_v1_rep_proto protoreflect.FileDescriptor
 const file_rep_v1_rep_proto_rawDesc = "" +
 	"\n" +
 	"\x10rep/v1/rep.proto\x12\x06rep.v1\"\x0e\n" +
-	"\fStateRequest\"\xd1\x05\n" +
+	"\fStateRequest\"\xf5\x05\n" +
 	"\rStateResponse\x12\x17\n" +
 	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1d\n" +
@@ -813,7 +958,8 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\x0eplacement_tags\x18\v \x03(\tR\rplacementTags\x126\n" +
 	"\x17optional_placement_tags\x18\f \x03(\tR\x15optionalPlacementTags\x12;\n" +
 	"\x1aproxy_memory_allocation_mb\x18\r \x01(\x05R\x17proxyMemoryAllocationMb\x12)\n" +
-	"\x10unhealthy_reason\x18\x0e \x01(\tR\x0funhealthyReason\x1aZ\n" +
+	"\x10unhealthy_reason\x18\x0e \x01(\tR\x0funhealthyReason\x12\"\n" +
+	"\x05tasks\x18\x0f \x03(\v2\f.rep.v1.TaskR\x05tasks\x1aZ\n" +
 	"\x14RootfsProvidersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.rep.v1.RootFSProviderR\x05value:\x028\x01\"&\n" +
@@ -838,15 +984,27 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\x0eplacement_tags\x18\n" +
 	" \x03(\tR\rplacementTags\x12%\n" +
 	"\x0evolume_drivers\x18\v \x03(\tR\rvolumeDrivers\x12\x19\n" +
-	"\btrace_id\x18\f \x01(\tR\atraceId\"J\n" +
+	"\btrace_id\x18\f \x01(\tR\atraceId\"\x8e\x02\n" +
+	"\x04Task\x12\x1b\n" +
+	"\ttask_guid\x18\x01 \x01(\tR\btaskGuid\x12\x16\n" +
+	"\x06domain\x18\x02 \x01(\tR\x06domain\x12\x1b\n" +
+	"\tmemory_mb\x18\x03 \x01(\x05R\bmemoryMb\x12\x17\n" +
+	"\adisk_mb\x18\x04 \x01(\x05R\x06diskMb\x12\x19\n" +
+	"\bmax_pids\x18\x05 \x01(\x05R\amaxPids\x12\x17\n" +
+	"\aroot_fs\x18\x06 \x01(\tR\x06rootFs\x12%\n" +
+	"\x0eplacement_tags\x18\a \x03(\tR\rplacementTags\x12%\n" +
+	"\x0evolume_drivers\x18\b \x03(\tR\rvolumeDrivers\x12\x19\n" +
+	"\btrace_id\x18\t \x01(\tR\atraceId\"n\n" +
 	"\x0ePerformRequest\x12\x17\n" +
 	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x1f\n" +
-	"\x04lrps\x18\x02 \x03(\v2\v.rep.v1.LRPR\x04lrps\"<\n" +
+	"\x04lrps\x18\x02 \x03(\v2\v.rep.v1.LRPR\x04lrps\x12\"\n" +
+	"\x05tasks\x18\x03 \x03(\v2\f.rep.v1.TaskR\x05tasks\"<\n" +
 	"\x0fPerformResponse\x12)\n" +
-	"\arefused\x18\x01 \x03(\v2\x0f.rep.v1.RefusalR\arefused\"@\n" +
+	"\arefused\x18\x01 \x03(\v2\x0f.rep.v1.RefusalR\arefused\"b\n" +
 	"\aRefusal\x12\x1d\n" +
 	"\x03lrp\x18\x01 \x01(\v2\v.rep.v1.LRPR\x03lrp\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x81\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
+	"\x04task\x18\x03 \x01(\v2\f.rep.v1.TaskR\x04task\"\x81\x01\n" +
 	"\vLogsRequest\x12!\n" +
 	"\fprocess_guid\x18\x01 \x01(\tR\vprocessGuid\x12\x19\n" +
 	"\x05index\x18\x02 \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x16\n" +
@@ -879,42 +1037,46 @@ func file_rep_v1_rep_proto_rawDescGZIP() []byte {
 	return file_rep_v1_rep_proto_rawDescData
 }
 
-var file_rep_v1_rep_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_rep_v1_rep_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_rep_v1_rep_proto_goTypes = []any{
 	(*StateRequest)(nil),    // 0: rep.v1.StateRequest
 	(*StateResponse)(nil),   // 1: rep.v1.StateResponse
 	(*RootFSProvider)(nil),  // 2: rep.v1.RootFSProvider
 	(*Resources)(nil),       // 3: rep.v1.Resources
 	(*LRP)(nil),             // 4: rep.v1.LRP
-	(*PerformRequest)(nil),  // 5: rep.v1.PerformRequest
-	(*PerformResponse)(nil), // 6: rep.v1.PerformResponse
-	(*Refusal)(nil),         // 7: rep.v1.Refusal
-	(*LogsRequest)(nil),     // 8: rep.v1.LogsRequest
-	(*LogsResponse)(nil),    // 9: rep.v1.LogsResponse
-	nil,                     // 10: rep.v1.StateResponse.RootfsProvidersEntry
+	(*Task)(nil),            // 5: rep.v1.Task
+	(*PerformRequest)(nil),  // 6: rep.v1.PerformRequest
+	(*PerformResponse)(nil), // 7: rep.v1.PerformResponse
+	(*Refusal)(nil),         // 8: rep.v1.Refusal
+	(*LogsRequest)(nil),     // 9: rep.v1.LogsRequest
+	(*LogsResponse)(nil),    // 10: rep.v1.LogsResponse
+	nil,                     // 11: rep.v1.StateResponse.RootfsProvidersEntry
 }
 var file_rep_v1_rep_proto_depIdxs = []int32{
-	10, // 0: rep.v1.StateResponse.rootfs_providers:type_name -> rep.v1.StateResponse.RootfsProvidersEntry
+	11, // 0: rep.v1.StateResponse.rootfs_providers:type_name -> rep.v1.StateResponse.RootfsProvidersEntry
 	3,  // 1: rep.v1.StateResponse.available:type_name -> rep.v1.Resources
 	3,  // 2: rep.v1.StateResponse.total:type_name -> rep.v1.Resources
 	4,  // 3: rep.v1.StateResponse.lrps:type_name -> rep.v1.LRP
-	4,  // 4: rep.v1.PerformRequest.lrps:type_name -> rep.v1.LRP
-	7,  // 5: rep.v1.PerformResponse.refused:type_name -> rep.v1.Refusal
-	4,  // 6: rep.v1.Refusal.lrp:type_name -> rep.v1.LRP
-	2,  // 7: rep.v1.StateResponse.RootfsProvidersEntry.value:type_name -> rep.v1.RootFSProvider
-	0,  // 8: rep.v1.RepService.State:input_type -> rep.v1.StateRequest
-	0,  // 9: rep.v1.RepService.WatchState:input_type -> rep.v1.StateRequest
-	5,  // 10: rep.v1.RepService.Perform:input_type -> rep.v1.PerformRequest
-	8,  // 11: rep.v1.RepService.Logs:input_type -> rep.v1.LogsRequest
-	1,  // 12: rep.v1.RepService.State:output_type -> rep.v1.StateResponse
-	1,  // 13: rep.v1.RepService.WatchState:output_type -> rep.v1.StateResponse
-	6,  // 14: rep.v1.RepService.Perform:output_type -> rep.v1.PerformResponse
-	9,  // 15: rep.v1.RepService.Logs:output_type -> rep.v1.LogsResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	5,  // 4: rep.v1.StateResponse.tasks:type_name -> rep.v1.Task
+	4,  // 5: rep.v1.PerformRequest.lrps:type_name -> rep.v1.LRP
+	5,  // 6: rep.v1.PerformRequest.tasks:type_name -> rep.v1.Task
+	8,  // 7: rep.v1.PerformResponse.refused:type_name -> rep.v1.Refusal
+	4,  // 8: rep.v1.Refusal.lrp:type_name -> rep.v1.LRP
+	5,  // 9: rep.v1.Refusal.task:type_name -> rep.v1.Task
+	2,  // 10: rep.v1.StateResponse.RootfsProvidersEntry.value:type_name -> rep.v1.RootFSProvider
+	0,  // 11: rep.v1.RepService.State:input_type -> rep.v1.StateRequest
+	0,  // 12: rep.v1.RepService.WatchState:input_type -> rep.v1.StateRequest
+	6,  // 13: rep.v1.RepService.Perform:input_type -> rep.v1.PerformRequest
+	9,  // 14: rep.v1.RepService.Logs:input_type -> rep.v1.LogsRequest
+	1,  // 15: rep.v1.RepService.State:output_type -> rep.v1.StateResponse
+	1,  // 16: rep.v1.RepService.WatchState:output_type -> rep.v1.StateResponse
+	7,  // 17: rep.v1.RepService.Perform:output_type -> rep.v1.PerformResponse
+	10, // 18: rep.v1.RepService.Logs:output_type -> rep.v1.LogsResponse
+	15, // [15:19] is the sub-list for method output_type
+	11, // [11:15] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_rep_v1_rep_proto_init() }
@@ -922,14 +1084,14 @@ func file_rep_v1_rep_proto_init() {
 	if File_rep_v1_rep_proto != nil {
 		return
 	}
-	file_rep_v1_rep_proto_msgTypes[8].OneofWrappers = []any{}
+	file_rep_v1_rep_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_rep_v1_rep_proto_rawDesc), len(file_rep_v1_rep_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

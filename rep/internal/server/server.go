@@ -20,8 +20,12 @@ import (
 	"muster/rep/internal/wire"
 )
 
-// MaxWork is the most instances that one Perform may name.
-const MaxWork = 1024
+const (
+	// MaxWork is the most instances and tasks that one Perform may name.
+	MaxWork = 1024
+	// noTasks is why tasks are refused.
+	noTasks = "this cell runs no tasks"
+)
 
 // allowed says which roles may call which method; others, health and reflection, are for everybody who
 // was let in.
@@ -109,13 +113,13 @@ func (s *Server) WatchState(_ *repv1.StateRequest, stream grpc.ServerStreamingSe
 	}
 }
 
-// Perform takes on work.
+// Perform takes on work. Tasks are refused: the reps of today do not run them.
 func (s *Server) Perform(_ context.Context, req *repv1.PerformRequest) (*repv1.PerformResponse, error) {
 	if cell := s.cell.Presence.Cell; req.GetCellId() != string(cell) {
 		return nil, status.Errorf(codes.FailedPrecondition, "cell_id is %q, this is cell %q: ask the BBS where the cell is", req.GetCellId(), cell)
 	}
-	if n := len(req.GetLrps()); n > MaxWork {
-		return nil, status.Errorf(codes.InvalidArgument, "lrps has %d entries, at most %d: make several calls", n, MaxWork)
+	if n := len(req.GetLrps()) + len(req.GetTasks()); n > MaxWork {
+		return nil, status.Errorf(codes.InvalidArgument, "lrps and tasks have %d entries together, at most %d: make several calls", n, MaxWork)
 	}
 	var work []cells.Instance
 	for _, m := range req.GetLrps() {
@@ -124,6 +128,9 @@ func (s *Server) Perform(_ context.Context, req *repv1.PerformRequest) (*repv1.P
 	resp := &repv1.PerformResponse{}
 	for _, r := range s.cell.Perform(work) {
 		resp.Refused = append(resp.Refused, &repv1.Refusal{Lrp: wire.FromInstance(r.Instance), Reason: r.Reason})
+	}
+	for _, t := range req.GetTasks() {
+		resp.Refused = append(resp.Refused, &repv1.Refusal{Task: t, Reason: noTasks})
 	}
 	return resp, nil
 }

@@ -31,6 +31,9 @@ func FromState(s cells.State) *repv1.StateResponse {
 	for _, i := range s.Instances {
 		m.Lrps = append(m.Lrps, FromInstance(i))
 	}
+	for _, t := range s.Tasks {
+		m.Tasks = append(m.Tasks, FromTask(t))
+	}
 	return m
 }
 
@@ -58,6 +61,9 @@ func ToState(m *repv1.StateResponse) cells.State {
 	}
 	for _, i := range m.GetLrps() {
 		s.Instances = append(s.Instances, ToInstance(i))
+	}
+	for _, t := range m.GetTasks() {
+		s.Tasks = append(s.Tasks, ToTask(t))
 	}
 	return s
 }
@@ -96,6 +102,34 @@ func ToInstance(m *repv1.LRP) cells.Instance {
 		VolumeDrivers: m.GetVolumeDrivers(),
 		TraceID:       m.GetTraceId(),
 	}
+}
+
+// FromTask returns the message for a task.
+func FromTask(t cells.Task) *repv1.Task {
+	return &repv1.Task{
+		TaskGuid: string(t.Key.GUID), Domain: string(t.Key.Domain),
+		MemoryMb: t.Resources.MemoryMB, DiskMb: t.Resources.DiskMB, MaxPids: t.MaxPids, RootFs: t.RootFS,
+		PlacementTags: t.PlacementTags, VolumeDrivers: t.VolumeDrivers, TraceId: t.TraceID,
+	}
+}
+
+// ToTask returns the task that a message holds; it costs one container.
+func ToTask(m *repv1.Task) cells.Task {
+	return cells.Task{
+		Key:       cells.TaskKey{GUID: cells.TaskGUID(m.GetTaskGuid()), Domain: lrp.Domain(m.GetDomain())},
+		Resources: cells.Resources{MemoryMB: m.GetMemoryMb(), DiskMB: m.GetDiskMb(), Containers: 1}, MaxPids: m.GetMaxPids(),
+		RootFS: m.GetRootFs(), PlacementTags: m.GetPlacementTags(), VolumeDrivers: m.GetVolumeDrivers(), TraceID: m.GetTraceId(),
+	}
+}
+
+// ToRefusal returns the refusal that a message holds.
+func ToRefusal(m *repv1.Refusal) cells.Refusal {
+	r := cells.Refusal{Instance: ToInstance(m.GetLrp()), Reason: m.GetReason()}
+	if m.GetTask() != nil {
+		t := ToTask(m.GetTask())
+		r.Task = &t
+	}
+	return r
 }
 
 func fromResources(r cells.Resources) *repv1.Resources {

@@ -14,12 +14,10 @@ import (
 	"time"
 
 	"muster/auctioneer"
-	"muster/auctioneer/auction"
 	"muster/bbs"
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/bbs/task"
-	"muster/cells"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/pgtest"
@@ -285,44 +283,139 @@ func TestPlacementErrors(t *testing.T) {
 	}
 }
 
-// The text with which an auction refuses is what a task fails with, once it was refused too often (bbs reference
-// §19 "placement error"). The auctioneer does not take tasks yet, so its core refuses here, and its certificate
-// says so.
+// Why an instance has no cell is stored with it in detail, and goes when it gets one.
+func TestExplanations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.cell("a", 5)
+	w.auctioneer()
+	w.desire("p", 1, 10)
+	list := w.until("p", "refused", placementError("insufficient resources: memory"))
+	want := lrp.Explanation{
+		Cells: 1, Memory: 1, Closest: lrp.Shortfall{Cell: "a", Zone: "z", MemoryMB: 5}, Remedy: "5 MB less memory, or 5 MB of memory freed on a",
+	}
+	if got := list[0].Explanation; got == nil || *got != want {
+		t.Errorf("explanation %+v, want %+v", got, want)
+	}
+	a.set(func() { a.free = 10 })
+	if list = w.until("p", "claimed", allClaimed); list[0].Explanation != nil {
+		t.Errorf("it has a cell, and an explanation why not: %+v", list[0].Explanation)
+	}
+}
+
+// That as many containers are starting as may is said with the numbers.
+func TestStartLimitIsExplained(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.cell("a", 1000)
+	a.set(func() { a.starting = 3 })
+	w.auctioneer(func(c *auctioneer.Config) { c.MaxStarting = 3 })
+	w.desire("p", 1, 10)
+	list := w.until("p", "refused", placementError("waiting to start instance: reached in-flight start limit"))
+	if x := list[0].Explanation; x == nil || x.Starting != 3 || x.MaxStarting != 3 {
+		t.Errorf("explanation %+v", x)
+	}
+	a.set(func() { a.starting = 2 })
+	w.until("p", "claimed", allClaimed)
+}
+
+func (w *world) desireTask(guid, rootFS string, memoryMB int32) {
+	w.t.Helper()
+	must(w.t, w.operator.DesireTask(w.t.Context(), task.Task{GUID: task.GUID(guid), Domain: "d", Definition: task.Definition{
+		RootFS: rootFS, MemoryMB: memoryMB, Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/t", User: "vcap"}},
+	}}))
+}
+
+// untilTask waits until a task satisfies a condition.
+func (w *world) untilTask(guid, what string, ok func(task.Task) bool) {
+	w.t.Helper()
+	var last task.Task
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var err error
+		last, err = w.operator.Task(w.t.Context(), task.GUID(guid))
+		must(w.t, err)
+		if ok(last) {
+			return
+		}
+	}
+	w.t.Fatalf("task %s is not %s: %+v", guid, what, last)
+}
+
+// Tasks are ordered once, spread over the cells, whether they were there before the auctioneer or come later.
+func TestTasks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.cell("a", 1000), w.cell("b", 1000)
+	w.desireTask("t0", "docker:///app", 10)
+	w.desireTask("t1", "docker:///app", 10)
+	w.auctioneer()
+	w.arrivals(2)
+	w.desireTask("t2", "docker:///app", 10)
+	w.desireTask("t3", "docker:///app", 10)
+	w.arrivals(2)
+	for _, guid := range []string{"t0", "t1", "t2", "t3"} {
+		w.untilTask(guid, "running", func(x task.Task) bool { return x.State == task.Running })
+		if n := a.times(guid) + b.times(guid); n != 1 {
+			t.Errorf("%s was ordered %d times", guid, n)
+		}
+	}
+	if len(a.tasks) != 2 || len(b.tasks) != 2 {
+		t.Errorf("a has %d tasks, b has %d", len(a.tasks), len(b.tasks))
+	}
+}
+
+// The text with which an auction, or a cell, refuses is what a task fails with, once it was refused too often
+// (bbs reference §19 "placement error").
 func TestPlacementErrorsOfTasks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	ctx := t.Context()
-	states := []cells.State{{
-		Presence:  cells.Presence{Cell: "a", RootFSProviders: map[string]cells.Provider{"preloaded": {Names: []string{"here"}}}},
-		Available: cells.Resources{MemoryMB: 1000, DiskMB: 1000, Containers: 10},
-	}}
-	refuses := w.client(identity.ID{Role: identity.Auctioneer})
-	for guid, want := range map[string]struct {
-		rootFS   string
-		memoryMB int32
-		reason   string
-	}{
-		"large":   {"preloaded:here", 5000, "insufficient resources: memory"},
-		"strange": {"preloaded:nowhere", 10, "found no compatible cell for required rootfs"},
-	} {
-		must(t, w.operator.DesireTask(ctx, task.Task{GUID: task.GUID(guid), Domain: "d", Definition: task.Definition{
-			RootFS: want.rootFS, MemoryMB: want.memoryMB, Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/t", User: "vcap"}},
-		}}))
-		for range task.DefaultPolicy().MaxRejections + 1 {
-			pending, err := refuses.Task(ctx, task.GUID(guid))
-			must(t, err)
-			d := pending.Definition
-			work := auction.Work{Instance: cells.Instance{RootFS: d.RootFS, Resources: cells.Resources{MemoryMB: d.MemoryMB, Containers: 1}}}
-			refused := auction.Run([]auction.Work{work}, states, auction.Weights{}).Refused
-			if len(refused) != 1 {
-				t.Fatalf("%s is placed", guid)
-			}
-			_, err = refuses.ApplyTask(ctx, task.Event{Name: task.Reject, GUID: task.GUID(guid), Reason: refused[0].Reason})
-			must(t, err)
-		}
-		if got, err := w.operator.Task(ctx, task.GUID(guid)); err != nil || !got.Failed || got.FailureReason != want.reason {
-			t.Errorf("%s has become %+v (%v), want it to fail with %q", guid, got, err, want.reason)
-		}
+	a := w.cell("a", 1000)
+	a.refuse = "this cell runs no tasks"
+	w.auctioneer(func(c *auctioneer.Config) { c.RetryInterval = daemon.Duration(time.Second) })
+	wants := map[string]string{
+		"large": "insufficient resources: memory", "strange": "found no compatible cell for required rootfs", "refused": "this cell runs no tasks",
+	}
+	w.desireTask("large", "docker:///app", 5000)
+	w.desireTask("strange", "preloaded:nowhere", 10)
+	w.desireTask("refused", "docker:///app", 10)
+	for guid, reason := range wants {
+		w.untilTask(guid, "failed", func(x task.Task) bool { return x.Failed && x.FailureReason == reason })
+	}
+}
+
+// A cell whose state can be asked for, but not watched, takes part.
+func TestStateThatCannotBeWatched(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.cell("a", 5)
+	a.set(func() { a.mute = true })
+	w.auctioneer()
+	w.desire("p", 1, 10)
+	w.until("p", "refused", placementError("insufficient resources: memory"))
+	a.set(func() { a.free = 10 })
+	w.arrivals(1)
+	w.until("p", "claimed", allClaimed)
+}
+
+// Work that a cell accepts and does not claim, because it died, is placed on another one.
+func TestCellThatAcceptsAndDies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.cell("a", 1000)
+	a.claims = make(chan struct{}) // never
+	w.auctioneer(func(c *auctioneer.Config) { c.ClaimWait = daemon.Duration(300 * time.Millisecond) })
+	w.desire("p", 1, 10)
+	if got := w.arrivals(1)[0]; got.cell != "a" {
+		t.Errorf("%+v", got)
+	}
+	a.die()
+	w.cell("b", 1000)
+	if got := w.arrivals(1)[0]; got.cell != "b" || got.slot != "p/0" {
+		t.Errorf("%+v", got)
+	}
+	list := w.until("p", "claimed", allClaimed)
+	if list[0].Cell != "b" {
+		t.Errorf("it is on %s", list[0].Cell)
 	}
 }
 

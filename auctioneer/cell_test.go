@@ -9,8 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells"
 	"muster/internal/daemon"
 	"muster/internal/identity"
@@ -32,13 +36,17 @@ type testCell struct {
 	// performed is told each accepted instance, at the moment of its arrival.
 	performed chan arrival
 
-	mu      sync.Mutex
-	free    int32 // MiB
-	has     map[string]*repv1.LRP
-	refuse  string        // why everything is refused; empty: it is not
-	claims  chan struct{} // claims wait until it is closed
-	asked   map[string]int
-	changed chan struct{} // closed and replaced by every change
+	mu       sync.Mutex
+	free     int32 // MiB
+	has      map[string]*repv1.LRP
+	tasks    map[string]*repv1.Task
+	mute     bool // its state cannot be watched
+	starting int32
+	die      func()        // ends it, and keeps its presence
+	refuse   string        // why everything is refused; empty: it is not
+	claims   chan struct{} // claims wait until it is closed
+	asked    map[string]int
+	changed  chan struct{} // closed and replaced by every change
 }
 
 type arrival struct {
@@ -60,7 +68,7 @@ func (w *world) cell(id string, memoryMB int32) *testCell {
 	close(open)
 	c := &testCell{
 		t: w.t, id: lrp.CellID(id), bbs: w.client(identity.ID{Role: identity.Rep, Cell: id}), performed: w.performed, watched: make(chan struct{}, 100),
-		free: memoryMB, has: map[string]*repv1.LRP{}, asked: map[string]int{}, claims: open, changed: make(chan struct{}),
+		free: memoryMB, has: map[string]*repv1.LRP{}, tasks: map[string]*repv1.Task{}, asked: map[string]int{}, claims: open, changed: make(chan struct{}),
 		presence: presence(id, "https://"+l.Addr().String()),
 	}
 	s := daemon.NewGRPCServer(server)
@@ -73,7 +81,8 @@ func (w *world) cell(id string, memoryMB int32) *testCell {
 			w.t.Error(err)
 		}
 	}()
-	w.t.Cleanup(func() { cancel(); s.Stop(); <-done })
+	c.die = sync.OnceFunc(func() { cancel(); s.Stop(); <-done })
+	w.t.Cleanup(c.die)
 	c.appear()
 	return c
 }
@@ -104,18 +113,32 @@ func (c *testCell) state() (*repv1.StateResponse, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := &repv1.StateResponse{
-		CellId: string(c.id), Zone: "z", RootfsProviders: map[string]*repv1.RootFSProvider{"docker": {}},
+		CellId: string(c.id), Zone: "z", StartingContainerCount: c.starting, RootfsProviders: map[string]*repv1.RootFSProvider{"docker": {}},
 		Available: &repv1.Resources{MemoryMb: c.free, DiskMb: 1000, Containers: 100},
 		Total:     &repv1.Resources{MemoryMb: 1000, DiskMb: 1000, Containers: 100},
 	}
 	for _, i := range c.has {
 		m.Lrps = append(m.Lrps, i)
 	}
+	for _, i := range c.tasks {
+		m.Tasks = append(m.Tasks, i)
+	}
 	return m, c.changed
+}
+
+func (c *testCell) State(context.Context, *repv1.StateRequest) (*repv1.StateResponse, error) {
+	m, _ := c.state()
+	return m, nil
 }
 
 func (c *testCell) WatchState(_ *repv1.StateRequest, stream repv1.RepService_WatchStateServer) error {
 	c.watched <- struct{}{}
+	c.mu.Lock()
+	mute := c.mute
+	c.mu.Unlock()
+	if mute {
+		return status.Error(codes.Unimplemented, "not by this one")
+	}
 	for {
 		m, changed := c.state()
 		if err := stream.Send(m); err != nil {
@@ -150,8 +173,26 @@ func (c *testCell) Perform(_ context.Context, req *repv1.PerformRequest) (*repv1
 			c.performed <- arrival{slot, c.id, at}
 			go c.claim(i, c.claims)
 		}
+		for _, i := range req.GetTasks() {
+			c.asked[i.GetTaskGuid()]++
+			if c.refuse != "" {
+				resp.Refused = append(resp.Refused, &repv1.Refusal{Task: i, Reason: c.refuse})
+				continue
+			}
+			c.free -= i.GetMemoryMb()
+			c.tasks[i.GetTaskGuid()] = i
+			c.performed <- arrival{i.GetTaskGuid(), c.id, at}
+			go c.startTask(task.GUID(i.GetTaskGuid()), c.claims)
+		}
 	})
 	return resp, nil
+}
+
+func (c *testCell) startTask(guid task.GUID, wait <-chan struct{}) {
+	<-wait
+	if _, err := c.bbs.ApplyTask(context.Background(), task.Event{Name: task.Start, GUID: guid, Cell: c.id}); err != nil && !bbsclient.IsUnavailable(err) {
+		c.t.Logf("start: %v", err)
+	}
 }
 
 func (c *testCell) claim(i *repv1.LRP, wait <-chan struct{}) {

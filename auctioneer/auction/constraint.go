@@ -42,9 +42,11 @@ func constraintOf(rootFS string, drivers, tags []string) constraint {
 
 // constraint returns the entry of a constraint. It is valid until the next auction.
 func (f *Fleet) constraint(rootFS string, drivers, tags []string) int32 {
-	key := append(f.key[:0], rootFS...)
-	key = appendTexts(appendTexts(key, drivers), tags)
-	f.key = key
+	key := append(f.name[:0], rootFS...)
+	if len(drivers)+len(tags) > 0 {
+		key = appendTexts(appendTexts(key, drivers), tags)
+	}
+	f.name = key
 	i, known := f.constraintIDs[string(key)]
 	if !known {
 		i = int32(len(f.constraints))
@@ -88,7 +90,7 @@ func (f *Fleet) match(c *constraint) {
 
 // groupOf returns the group of cells with such a state.
 func (f *Fleet) groupOf(zone int32, proxy int64, s cells.State) int32 {
-	key := strconv.AppendInt(f.key[:0], int64(zone), 10)
+	key := strconv.AppendInt(f.name[:0], int64(zone), 10)
 	key = strconv.AppendInt(append(key, '+'), proxy, 10)
 	for _, scheme := range slices.Sorted(maps.Keys(s.RootFSProviders)) {
 		key = appendTexts(key, []string{scheme})
@@ -97,7 +99,7 @@ func (f *Fleet) groupOf(zone int32, proxy int64, s cells.State) int32 {
 	for _, names := range [][]string{s.VolumeDrivers, s.PlacementTags, s.OptionalPlacementTags} {
 		key = appendTexts(key, slices.Sorted(slices.Values(names)))
 	}
-	f.key = key
+	f.name = key
 	g, known := f.groupIDs[string(key)]
 	if known {
 		return g

@@ -40,9 +40,12 @@ type Fleet struct {
 	arrangements  uint64 // of trees, so far
 
 	likened []likened
-	key     []byte
+	name    []byte
 	q       query
-	sorted  []piece
+	later   [64]branch // as deep as a tree can be
+	pieces  []piece
+	ordered []piece
+	keys    [2][]key
 	refused []failure
 	named   []int32 // processes of which there is work
 }
@@ -400,6 +403,6 @@ func (f *Fleet) Clone() *Fleet {
 	}
 	c.unused, c.byID, c.retired, c.unusedGUIDs = slices.Clone(f.unused), slices.Clone(f.byID), slices.Clone(f.retired), slices.Clone(f.unusedGUIDs)
 	c.constraints, c.constraintIDs = nil, map[string]int32{}
-	c.likened, c.key, c.q, c.sorted, c.refused, c.named = nil, nil, query{}, nil, nil, nil
+	c.likened, c.name, c.q, c.pieces, c.ordered, c.keys, c.refused, c.named = nil, nil, query{}, nil, nil, [2][]key{}, nil, nil
 	return &c
 }

@@ -41,6 +41,12 @@ type probe struct {
 	counts       []uint16 // of the overlay; nil: none
 }
 
+// branch is a node that is looked at later, and the least score below it.
+type branch struct {
+	node  int
+	score int64
+}
+
 // bound returns the least score that something below a node can have; ok is false when nothing there has
 // room, or can win.
 func (p *probe) bound(i int) (score int64, ok bool) {
@@ -70,11 +76,7 @@ func (f *Fleet) seek(at int32) {
 	if len(p.nodes) == 0 {
 		return
 	}
-	type branch struct {
-		node  int
-		score int64
-	}
-	var later [64]branch
+	later := &f.later // not on the stack, where it would be cleared each time
 	depth, visits, size, held := 0, 0, len(p.nodes)/2, p.held
 	next := branch{node: 1}
 	var ok bool

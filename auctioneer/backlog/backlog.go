@@ -19,6 +19,8 @@ type Limits struct {
 	// ClaimWait is how long a cell may take from accepting work, or from a call of which nobody
 	// knows whether it arrived, until the BBS shows the claim. Then the work is placed anew.
 	ClaimWait time.Duration
+	// HeldWait is the same for work that a cell has accepted, as long as the cell is heard of.
+	HeldWait time.Duration
 	// RetryPause is the shortest time between two tries of work that was refused, when the cells
 	// change all the time. It grows with the amount of such work, up to maxRetryPause.
 	RetryPause time.Duration
@@ -30,7 +32,7 @@ type Limits struct {
 // DefaultLimits returns the limits that the auctioneer uses.
 func DefaultLimits() Limits {
 	return Limits{
-		Settle: time.Second, PerformTimeout: 5 * time.Second, ClaimWait: 5 * time.Second,
+		Settle: time.Second, PerformTimeout: 5 * time.Second, ClaimWait: 5 * time.Second, HeldWait: 2 * time.Minute,
 		RetryPause: 50 * time.Millisecond, RetryInterval: 30 * time.Second,
 	}
 }
@@ -124,9 +126,12 @@ type order struct {
 	cell    lrp.CellID
 	attempt uint64
 	work    auction.Work
-	until   time.Time
-	shown   bool // the cell's state has it
-	claimed bool // the BBS showed a claim
+	until   time.Time // when somebody looks at it again
+	last    time.Time // until when it may stay with a cell that has accepted it
+	held    bool      // the cell has accepted it, and was heard of ever since
+	answer  time.Time // when the cell said so; zero: it did not
+	shown   bool      // the cell's state has it
+	claimed bool      // the BBS showed a claim
 }
 
 // refusal is a cell that refused work.

@@ -297,9 +297,37 @@ func TestRestartedAuctioneerWaitsForTheClaim(t *testing.T) { // K1
 	w.change(lrp.Unclaimed, "", 0)
 	w.state("b", 90, 0) // ordered by the auctioneer before this one
 	w.round("")
-	w.now = w.now.Add(DefaultLimits().ClaimWait)
+	for began := w.now; w.now.Before(began.Add(DefaultLimits().HeldWait)); w.now = w.now.Add(DefaultLimits().ClaimWait) {
+		w.round("") // the cell has it
+	}
 	w.state("b", 90, 0)
 	w.round("a:0") // no claim ever came, and it is waited for once
+}
+
+// Work that a cell has accepted is left to it as long as the cell is heard of; when it falls silent, the claim has to
+// come soon.
+func TestAcceptedWorkIsLeftToItsCell(t *testing.T) { // K1
+	t.Parallel()
+	for name, shown := range map[string]bool{"by its answer": false, "by its state": true} {
+		w := newWorld(t, "a", "b")
+		w.change(lrp.Unclaimed, "", 0)
+		r := w.round("a:0")
+		if shown {
+			w.state("a", 90, 0)
+			w.b.Answered(r.Orders[0], nil, Unknown, w.now)
+		} else {
+			w.b.Answered(r.Orders[0], nil, Delivered, w.now)
+		}
+		for range 5 {
+			w.now = w.now.Add(DefaultLimits().ClaimWait)
+			if r := w.b.Round(w.now); r.Work != 0 {
+				t.Errorf("%s: an auction over %d pieces", name, r.Work)
+			}
+		}
+		w.b.CellSilent("a")
+		w.now = w.now.Add(DefaultLimits().ClaimWait)
+		w.round("b:0")
+	}
 }
 
 func TestFirstAuctionWaitsForTheCells(t *testing.T) { // K6
@@ -442,7 +470,7 @@ func TestTasks(t *testing.T) { // K1, K2
 	for _, o := range r.Orders {
 		w.b.Answered(o, nil, Delivered, w.now)
 	}
-	w.now = w.now.Add(DefaultLimits().ClaimWait)
+	w.now = w.now.Add(DefaultLimits().HeldWait)
 	w.tasks("a:t1 b:t2") // what was kept for t0 is free
 	w.b.ChangeTask(task.Change{Before: &task.Task{GUID: "t1"}}, "")
 	w.b.CellGone("b")

@@ -45,9 +45,14 @@ func (b *Backlog) CellGone(id lrp.CellID) {
 
 // CellSilent records that a cell's state cannot be had now: it takes no part until it can.
 func (b *Backlog) CellSilent(id lrp.CellID) {
-	if c := b.cells[id]; c != nil {
-		c.state, c.heard = nil, true
-		b.changed(id)
+	c := b.cells[id]
+	if c == nil {
+		return
+	}
+	c.state, c.heard = nil, true
+	b.changed(id)
+	for s := range c.coming {
+		s.order.held = false
 	}
 }
 
@@ -124,8 +129,10 @@ func (b *Backlog) reconcile(id lrp.CellID, c *cell, now time.Time) {
 		case has[s.name] && o.claimed:
 			b.clear(s)
 		case has[s.name]:
-			o.shown = true
+			o.shown, o.held = true, true
 		case o.shown: // it had it and has it no more, without a claim
+			b.again(s)
+		case o.held && !now.Before(o.answer.Add(b.limits.ClaimWait)): // no state is that late
 			b.again(s)
 		}
 	}
@@ -139,7 +146,7 @@ func (b *Backlog) adopt(id lrp.CellID, n name, w auction.Work, now time.Time) {
 		return
 	}
 	s.adopted = true
-	b.send(s, order{cell: id, work: w, until: now.Add(b.limits.ClaimWait), shown: true})
+	b.send(s, order{cell: id, work: w, until: now.Add(b.limits.ClaimWait), last: now.Add(b.limits.HeldWait), held: true, shown: true})
 }
 
 // changed notes that the fleet knows something old of a cell.

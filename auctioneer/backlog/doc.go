@@ -7,7 +7,9 @@
 // # Invariants
 //
 //	K1  A piece of work is ordered from one cell at a time: after an order it waits until the BBS shows
-//	    it claimed, the cell refuses it or drops it, the cell is gone, or Limits.ClaimWait is over.
+//	    it claimed, the cell refuses it or drops it, the cell is gone, or Limits.ClaimWait is over. A
+//	    cell that is heard of and has accepted it is given Limits.HeldWait: when very much is started at
+//	    once, claims have to queue.
 //	K2  What is on its way counts as reserved on its cell until the cell's own state shows it.
 //	K3  The same placement error is reported once, however often the slot is tried; its explanation is
 //	    renewed now and then. A task is rejected at most once in Limits.RetryInterval, because rejections

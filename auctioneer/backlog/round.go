@@ -38,10 +38,14 @@ type Round struct {
 // Round holds an auction over everything that is due; often nothing is.
 func (b *Backlog) Round(now time.Time) Round {
 	for s := b.alarms.take(now); s != nil; s = b.alarms.take(now) {
-		if s.order != nil {
+		switch o := s.order; {
+		case o == nil:
+			b.retry(s)
+		case o.held && now.Before(o.last):
+			b.wait(s, now)
+		default:
 			b.again(s) // nobody claimed it
 		}
-		b.retry(s)
 	}
 	if !b.ready(now) {
 		return Round{}
@@ -146,7 +150,7 @@ func (b *Backlog) order(round *Round, placed []auction.Placement, now time.Time)
 	at := map[lrp.CellID]int{}
 	for _, p := range placed {
 		s := b.all[nameOf(p.Work)]
-		b.send(s, order{cell: p.Cell, attempt: b.attempts, work: *p.Work, until: now.Add(b.limits.PerformTimeout + b.limits.ClaimWait)})
+		b.send(s, order{cell: p.Cell, attempt: b.attempts, work: *p.Work, until: now.Add(b.limits.PerformTimeout + b.limits.ClaimWait), last: now.Add(b.limits.HeldWait)})
 		i, known := at[p.Cell]
 		if !known || len(round.Orders[i].Since) == maxOrder {
 			i = len(round.Orders)
@@ -287,8 +291,10 @@ func (b *Backlog) Answered(o Order, refused []cells.Refusal, fate Fate, now time
 			b.refusedBy(s, o.Cell, reason, now)
 			return
 		}
-		s.order.until = now.Add(b.limits.ClaimWait)
-		b.alarms.set(s, s.order.until)
+		if fate == Delivered {
+			s.order.held, s.order.answer = true, now
+		}
+		b.wait(s, now)
 	}
 	for i := range o.Instances {
 		answered(name{Key: o.Instances[i].Key})
@@ -296,6 +302,12 @@ func (b *Backlog) Answered(o Order, refused []cells.Refusal, fate Fate, now time
 	for i := range o.Tasks {
 		answered(name{task: o.Tasks[i].Key.GUID})
 	}
+}
+
+// wait lets work that is on its way be claimed.
+func (b *Backlog) wait(s *work, now time.Time) {
+	s.order.until = now.Add(b.limits.ClaimWait)
+	b.alarms.set(s, s.order.until)
 }
 
 func (b *Backlog) refusedBy(s *work, id lrp.CellID, reason string, now time.Time) {

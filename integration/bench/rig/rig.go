@@ -13,18 +13,15 @@ import (
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"sigs.k8s.io/yaml"
 
 	"muster/bbs/bbsclient"
 	"muster/internal/daemon"
@@ -52,6 +49,7 @@ type Rig struct {
 	passphrase string
 	ca         *identity.CA
 	bbs        []*Replica
+	others     []*Program
 	conns      []*grpc.ClientConn
 }
 
@@ -88,6 +86,9 @@ func (r *Rig) Close() error {
 	for _, c := range r.conns {
 		errs = append(errs, c.Close())
 	}
+	for _, p := range r.others {
+		errs = append(errs, p.Stop())
+	}
 	for _, b := range r.bbs {
 		errs = append(errs, b.Stop())
 	}
@@ -105,10 +106,7 @@ type Replica struct {
 	Address string // host:port, gRPC with mutual TLS
 	Debug   string // host:port, plain HTTP: metrics and profiles
 	Diego   string // host:port, HTTP with mutual TLS: routes of Diego's clients
-	cmd     *exec.Cmd
-	ended   chan struct{} // closed when the process is gone
-	log     string
-	config  string
+	Program
 }
 
 // Replica starts a BBS process and returns when it serves.
@@ -125,8 +123,7 @@ func (r *Rig) Configured(ctx context.Context, settings map[string]any) (*Replica
 		return nil, err
 	}
 	n := len(r.bbs)
-	b := &Replica{Address: ports[0], Debug: ports[1], Diego: ports[2], log: filepath.Join(r.dir, fmt.Sprintf("bbs%d.log", n)),
-		config: filepath.Join(r.dir, fmt.Sprintf("bbs%d.yml", n))}
+	b := &Replica{Address: ports[0], Debug: ports[1], Diego: ports[2], Program: r.program("bbs", n)}
 	all := map[string]any{
 		"log_level": "info", "listen_address": b.Address, "debug_address": b.Debug, "database_url": r.URL(),
 		"diego":      map[string]string{"listen_address": b.Diego},
@@ -134,11 +131,7 @@ func (r *Rig) Configured(ctx context.Context, settings map[string]any) (*Replica
 		"tls":        map[string]string{"ca_file": files.CA, "cert_file": files.Cert, "key_file": files.Key},
 	}
 	maps.Copy(all, settings)
-	config, err := yaml.Marshal(all)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(b.config, config, 0o600); err != nil {
+	if err := b.configure(all); err != nil {
 		return nil, err
 	}
 	r.bbs = append(r.bbs, b)
@@ -148,22 +141,31 @@ func (r *Rig) Configured(ctx context.Context, settings map[string]any) (*Replica
 // Restart starts the process of a replica, which has ended or was never started, where it was, and returns
 // when it serves.
 func (r *Rig) Restart(ctx context.Context, b *Replica) error {
-	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := b.Start(); err != nil {
 		return err
 	}
-	defer log.Close()
-	cmd := exec.Command(filepath.Join(r.bin, "bbs"), "-config", b.config)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt of the bench is not one of the BBS
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start a BBS: %w", err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); cmd.Wait() }() // how it ended is in its log
-	b.cmd, b.ended = cmd, ended
 	return r.serving(ctx, b)
 }
+
+// Auctioneer returns an auctioneer of a replica, which is not started yet, with some settings that are not
+// the defaults. There is one in a rig.
+func (r *Rig) Auctioneer(b *Replica, settings map[string]any) (*Program, error) {
+	files, err := r.ca.Issue(identity.ID{Role: identity.Auctioneer})
+	if err != nil {
+		return nil, err
+	}
+	p := r.program("auctioneer", 0)
+	all := map[string]any{
+		"log_level": "info", "debug_address": "", "bbs_address": b.Address,
+		"tls": map[string]string{"ca_file": files.CA, "cert_file": files.Cert, "key_file": files.Key},
+	}
+	maps.Copy(all, settings)
+	r.others = append(r.others, &p)
+	return &p, p.configure(all)
+}
+
+// Files returns a certificate of somebody with its key.
+func (r *Rig) Files(id identity.ID) (identity.Files, error) { return r.ca.Issue(id) }
 
 // serving waits until a replica answers.
 func (r *Rig) serving(ctx context.Context, b *Replica) error {
@@ -186,84 +188,6 @@ func (r *Rig) serving(ctx context.Context, b *Replica) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// Log returns what a replica has logged.
-func (b *Replica) Log() string {
-	text, err := os.ReadFile(b.log)
-	if err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(string(text))
-}
-
-// Stop ends a replica in an orderly way, or kills it if that takes too long.
-func (b *Replica) Stop() error {
-	return b.signal(syscall.SIGTERM)
-}
-
-// Kill ends a replica at once.
-func (b *Replica) Kill() error { return b.signal(syscall.SIGKILL) }
-
-// signal signals the process and waits for its end.
-func (b *Replica) signal(sig os.Signal) error {
-	if b.cmd == nil {
-		return nil // it never started
-	}
-	if err := b.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("signal the BBS: %w", err)
-	}
-	select {
-	case <-b.ended:
-		return nil
-	case <-time.After(stopTime):
-		b.cmd.Process.Kill()
-		<-b.ended
-		return fmt.Errorf("the BBS did not stop within %v; its log:\n%s", stopTime, b.Log())
-	}
-}
-
-// MaxRSS returns the most memory that a replica has had resident so far, in MB.
-func (b *Replica) MaxRSS() (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kb int
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
-			return kb / 1024, nil
-		}
-	}
-	return 0, errors.New("the kernel does not say how much memory the BBS has used")
-}
-
-// CPU returns the processor time that the replica has taken so far.
-func (b *Replica) CPU() time.Duration { return cpu(b.cmd.Process.Pid, false) }
-
-// cpu returns the processor time of a process, or of those of its children that have ended; 0 when it is
-// gone.
-func cpu(pid int, ended bool) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// The name, in parentheses, may contain anything.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 15 {
-		return 0
-	}
-	times := f[11:13]
-	if ended {
-		times = f[13:15]
-	}
-	var ticks int64
-	for _, s := range times { // user and system, in hundredths of a second
-		n, _ := strconv.ParseInt(s, 10, 64)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // PostgresCPU returns the processor time that the server and its backends have taken so far.

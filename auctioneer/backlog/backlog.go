@@ -12,7 +12,8 @@ import (
 // Limits are the waits of the backlog.
 type Limits struct {
 	// Settle is how long the first auction waits for the states of the cells that are present, so
-	// that not everything goes to the cell that answered first.
+	// that not everything goes to the cells that answered first: from the newest first state of a cell, up to
+	// maxSettle times as long in all. When every cell has answered, nothing waits.
 	Settle time.Duration
 	// PerformTimeout bounds the call that orders work from a cell.
 	PerformTimeout time.Duration
@@ -38,6 +39,8 @@ func DefaultLimits() Limits {
 }
 
 const (
+	// maxSettle bounds the wait of the first auction, as a multiple of Limits.Settle.
+	maxSettle = 10
 	// retryCost is added to the pause between two tries for each piece of work that fits nowhere: about
 	// five times what trying it takes.
 	retryCost = 5 * time.Microsecond
@@ -74,7 +77,8 @@ type Backlog struct {
 
 	attempts  uint64
 	loaded    bool
-	settledAt time.Time // when the first auction is held at the latest
+	settledAt time.Time // when the first auction is held at the latest, unless more cells answer
+	settleEnd time.Time // when it is held whatever happens
 	settled   bool
 	retriedAt time.Time // when all of failed was tried last
 	renewals  int       // of explanations, in the interval that renewsAt ends
@@ -182,7 +186,7 @@ func (b *Backlog) Load(w World, now time.Time) {
 		}
 	}
 	if !b.loaded {
-		b.loaded, b.settledAt = true, now.Add(b.limits.Settle)
+		b.loaded, b.settledAt, b.settleEnd = true, now.Add(b.limits.Settle), now.Add(maxSettle*b.limits.Settle)
 	}
 }
 

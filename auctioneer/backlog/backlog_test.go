@@ -337,12 +337,15 @@ func TestFirstAuctionWaitsForTheCells(t *testing.T) { // K6
 	w.round("")
 	a := w.actual(lrp.Unclaimed, "", 0)
 	b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{a}, Cells: []lrp.CellID{"a", "b"}}, w.now)
-	w.state("b", 100)
-	w.round("")
-	at, ok := b.Next(w.now)
-	if !ok || !at.Equal(start.Add(DefaultLimits().Settle)) {
-		t.Fatalf("next %v %v", at, ok)
+	for range 3 { // the first of them is what counts
+		w.state("b", 100)
+		w.round("")
+		at, ok := b.Next(w.now)
+		if !ok || !at.Equal(start.Add(DefaultLimits().Settle)) {
+			t.Fatalf("next %v %v", at, ok)
+		}
 	}
+	at, _ := b.Next(w.now)
 	w.now = at
 	w.round("b:0")
 
@@ -625,4 +628,28 @@ func TestAbsurdStates(t *testing.T) {
 	}
 	w.now = w.now.Add(time.Second)
 	w.round("a:0")
+}
+
+// As long as cells answer for the first time the first auction waits for more of them, but not for ever.
+func TestFirstAuctionWaitsWhileCellsAnswer(t *testing.T) { // K6
+	t.Parallel()
+	settle := DefaultLimits().Settle
+	var ids []lrp.CellID
+	for i := range 30 {
+		ids = append(ids, lrp.CellID(fmt.Sprint("c", i)))
+	}
+	w := &world{t: t, b: New(DefaultLimits(), auction.Weights{}), now: start}
+	w.b.Load(World{Processes: []lrp.SchedulingInfo{process("p", 10)}, Actuals: []lrp.Actual{w.actual(lrp.Unclaimed, "", 0)}, Cells: ids}, w.now)
+	answered := 0
+	for _, id := range ids {
+		w.state(string(id), 100)
+		answered++
+		w.now = w.now.Add(settle / 2)
+		if r := w.b.Round(w.now); r.Work > 0 {
+			break
+		}
+	}
+	if took := w.now.Sub(start); took != maxSettle*settle || answered != 2*maxSettle {
+		t.Errorf("the first auction was after %v, with %d cells", took, answered)
+	}
 }

@@ -71,12 +71,22 @@ func (b *Backlog) CellState(id lrp.CellID, st cells.State, now time.Time) error 
 	if c.refused || mayFitMore(c.state, st) {
 		b.moreRoom()
 	}
+	if !c.heard && b.loaded && !b.settled {
+		b.settledAt = earlier(now.Add(b.limits.Settle), b.settleEnd)
+	}
 	c.refused = false
 	c.state, c.heard = &st, true
 	c.number++
 	b.changed(id)
 	b.reconcile(id, c, now)
 	return c.complain(auction.CheckState(st))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // complain returns an error unless it was returned before.

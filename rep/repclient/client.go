@@ -35,19 +35,21 @@ func (c *Client) State(ctx context.Context) (cells.State, error) {
 	return wire.ToState(m), nil
 }
 
-// WatchState calls fn with the state of the cell now and after every change, until ctx or the stream
+// WatchState calls fn with the whole state of the cell now and after every change, until ctx or the stream
 // ends, and returns why. Changes made while fn works are folded into one.
 func (c *Client) WatchState(ctx context.Context, fn func(cells.State)) error {
 	stream, err := c.rpc.WatchState(ctx, &repv1.StateRequest{})
 	if err != nil {
 		return fmt.Errorf("watch the state of the cell: %w", err)
 	}
+	var state cells.State
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return fmt.Errorf("watch the state of the cell: %w", err)
 		}
-		fn(wire.ToState(m))
+		state = wire.Next(state, m)
+		fn(state)
 	}
 }
 

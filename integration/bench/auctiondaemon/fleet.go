@@ -174,12 +174,14 @@ func (c *cell) tell() {
 	c.changed = make(chan struct{})
 }
 
-func (c *cell) state() (*repv1.StateResponse, <-chan struct{}) {
+// state returns what has changed since so many instances were told; all at first.
+func (c *cell) state(told map[lrp.Key]bool) (*repv1.StateResponse, <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := c.presence
 	m := &repv1.StateResponse{
-		CellId: string(p.Cell), Zone: p.Zone, StartingContainerCount: c.starting,
+		Changes: len(told) > 0,
+		CellId:  string(p.Cell), Zone: p.Zone, StartingContainerCount: c.starting,
 		RootfsProviders: map[string]*repv1.RootFSProvider{"preloaded": {Names: []string{"cflinuxfs4"}}},
 		Total:           &repv1.Resources{MemoryMb: cellMemoryMB, DiskMb: cellDiskMB, Containers: cellContainers},
 		Available:       &repv1.Resources{MemoryMb: cellMemoryMB, DiskMb: cellDiskMB, Containers: cellContainers},
@@ -188,18 +190,29 @@ func (c *cell) state() (*repv1.StateResponse, <-chan struct{}) {
 		m.Available.MemoryMb -= i.Resources.MemoryMB
 		m.Available.DiskMb -= i.Resources.DiskMB
 		m.Available.Containers--
+		if told[i.Key] {
+			continue
+		}
+		told[i.Key] = true
 		m.Lrps = append(m.Lrps, &repv1.LRP{
 			ProcessGuid: string(i.Key.Process), Index: i.Key.Index, Domain: string(i.Key.Domain), InstanceGuid: string(i.InstanceGUID),
 			State: string(cells.InstanceClaimed), MemoryMb: i.Resources.MemoryMB, DiskMb: i.Resources.DiskMB, RootFs: i.RootFS,
 		})
+	}
+	for key := range told {
+		if _, there := c.has[key]; !there {
+			delete(told, key)
+			m.GoneInstanceGuids = append(m.GoneInstanceGuids, string(rig.Claim(key.Slot, p.Cell).By.Instance))
+		}
 	}
 	return m, c.changed
 }
 
 // WatchState is as that of the rep.
 func (c *cell) WatchState(_ *repv1.StateRequest, stream repv1.RepService_WatchStateServer) error {
+	told := map[lrp.Key]bool{}
 	for {
-		m, changed := c.state()
+		m, changed := c.state(told)
 		if err := stream.Send(m); err != nil {
 			return err
 		}

@@ -92,7 +92,14 @@ type StateResponse struct {
 	// Why the cell takes no work at the moment; empty means that it does.
 	UnhealthyReason string `protobuf:"bytes,14,opt,name=unhealthy_reason,json=unhealthyReason,proto3" json:"unhealthy_reason,omitempty"`
 	// Tasks on the cell, from reserved to completed.
-	Tasks         []*Task `protobuf:"bytes,15,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Tasks []*Task `protobuf:"bytes,15,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	// In a stream: lrps and tasks hold only what is new or has changed since the message before, and
+	// gone_instance_guids and gone_task_guids what is there no more. All else is as it is now.
+	Changes bool `protobuf:"varint,16,opt,name=changes,proto3" json:"changes,omitempty"`
+	// Instances of the message before that are not on the cell any more.
+	GoneInstanceGuids []string `protobuf:"bytes,17,rep,name=gone_instance_guids,json=goneInstanceGuids,proto3" json:"gone_instance_guids,omitempty"`
+	// Tasks of the message before that are not on the cell any more.
+	GoneTaskGuids []string `protobuf:"bytes,18,rep,name=gone_task_guids,json=goneTaskGuids,proto3" json:"gone_task_guids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +235,27 @@ func (x *StateResponse) GetUnhealthyReason() string {
 func (x *StateResponse) GetTasks() []*Task {
 	if x != nil {
 		return x.Tasks
+	}
+	return nil
+}
+
+func (x *StateResponse) GetChanges() bool {
+	if x != nil {
+		return x.Changes
+	}
+	return false
+}
+
+func (x *StateResponse) GetGoneInstanceGuids() []string {
+	if x != nil {
+		return x.GoneInstanceGuids
+	}
+	return nil
+}
+
+func (x *StateResponse) GetGoneTaskGuids() []string {
+	if x != nil {
+		return x.GoneTaskGuids
 	}
 	return nil
 }
@@ -939,7 +967,7 @@ var File_rep_v1_rep_proto protoreflect.FileDescriptor
 const file_rep_v1_rep_proto_rawDesc = "" +
 	"\n" +
 	"\x10rep/v1/rep.proto\x12\x06rep.v1\"\x0e\n" +
-	"\fStateRequest\"\xf5\x05\n" +
+	"\fStateRequest\"\xe7\x06\n" +
 	"\rStateResponse\x12\x17\n" +
 	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x1d\n" +
@@ -959,7 +987,10 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\x17optional_placement_tags\x18\f \x03(\tR\x15optionalPlacementTags\x12;\n" +
 	"\x1aproxy_memory_allocation_mb\x18\r \x01(\x05R\x17proxyMemoryAllocationMb\x12)\n" +
 	"\x10unhealthy_reason\x18\x0e \x01(\tR\x0funhealthyReason\x12\"\n" +
-	"\x05tasks\x18\x0f \x03(\v2\f.rep.v1.TaskR\x05tasks\x1aZ\n" +
+	"\x05tasks\x18\x0f \x03(\v2\f.rep.v1.TaskR\x05tasks\x12\x18\n" +
+	"\achanges\x18\x10 \x01(\bR\achanges\x12.\n" +
+	"\x13gone_instance_guids\x18\x11 \x03(\tR\x11goneInstanceGuids\x12&\n" +
+	"\x0fgone_task_guids\x18\x12 \x03(\tR\rgoneTaskGuids\x1aZ\n" +
 	"\x14RootfsProvidersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.rep.v1.RootFSProviderR\x05value:\x028\x01\"&\n" +

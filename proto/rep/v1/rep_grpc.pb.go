@@ -36,8 +36,8 @@ const (
 type RepServiceClient interface {
 	// Returns the state of the cell.
 	State(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (*StateResponse, error)
-	// Streams the state: once at the start, then after every change. Changes that happen while the
-	// caller is busy are folded into one, so a slow reader gets fewer, never older, states.
+	// Streams the state: once at the start, then what changes (StateResponse.changes). Changes that happen
+	// while the caller is busy are folded into one, so a slow reader gets fewer, never older, states.
 	WatchState(ctx context.Context, in *StateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StateResponse], error)
 	// Takes on work. What was accepted has its resources reserved when the call returns. Asking
 	// again for a slot that the cell already works on is accepted and changes nothing.
@@ -122,8 +122,8 @@ type RepService_LogsClient = grpc.ServerStreamingClient[LogsResponse]
 type RepServiceServer interface {
 	// Returns the state of the cell.
 	State(context.Context, *StateRequest) (*StateResponse, error)
-	// Streams the state: once at the start, then after every change. Changes that happen while the
-	// caller is busy are folded into one, so a slow reader gets fewer, never older, states.
+	// Streams the state: once at the start, then what changes (StateResponse.changes). Changes that happen
+	// while the caller is busy are folded into one, so a slow reader gets fewer, never older, states.
 	WatchState(*StateRequest, grpc.ServerStreamingServer[StateResponse]) error
 	// Takes on work. What was accepted has its resources reserved when the call returns. Asking
 	// again for a slot that the cell already works on is accepted and changes nothing.

@@ -97,12 +97,12 @@ func (s *Server) State(context.Context, *repv1.StateRequest) (*repv1.StateRespon
 	return wire.FromState(state), nil
 }
 
-// WatchState streams the state now and after every change. Changes that come while a message is being
+// WatchState streams the state, and then what changes of it. Changes that come while a message is being
 // sent are folded into one.
 func (s *Server) WatchState(_ *repv1.StateRequest, stream grpc.ServerStreamingServer[repv1.StateResponse]) error {
-	for {
-		state, changed := s.cell.State()
-		if err := stream.Send(wire.FromState(state)); err != nil {
+	state, changed := s.cell.State()
+	for m := wire.FromState(state); ; {
+		if err := stream.Send(m); err != nil {
 			return err
 		}
 		select {
@@ -110,6 +110,9 @@ func (s *Server) WatchState(_ *repv1.StateRequest, stream grpc.ServerStreamingSe
 		case <-stream.Context().Done():
 			return stream.Context().Err()
 		}
+		before := state
+		state, changed = s.cell.State()
+		m = wire.Changes(before, state)
 	}
 }
 

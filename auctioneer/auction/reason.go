@@ -102,9 +102,9 @@ func (e *explainer) remedyTags(c *constraint) string {
 	})
 	switch {
 	case len(missing) == 1:
-		return fmt.Sprintf("a cell with placement tag %q: none offers it", missing[0])
+		return "a cell with " + quoteTags(missing) + ": none offers it"
 	case len(missing) > 1:
-		return fmt.Sprintf("a cell with the placement tags %q: none offers any of them", missing)
+		return "a cell with " + quoteTags(missing) + ": none offers any of them"
 	case len(c.tags) == 0:
 		return "a cell that requires no placement tags, or the tags of one that does"
 	}
@@ -140,8 +140,12 @@ func remedyRoom(c *cell, n need, missing amounts) string {
 		}
 	}
 	if missing.containers > 0 {
-		ended := fmt.Sprintf("%d containers ended on %s", missing.containers, c.id)
-		return strings.Join(append(more, ended), " and ")
+		what := "containers"
+		if missing.containers == 1 {
+			what = "container"
+		}
+		more = append(more, fmt.Sprintf("%d %s ended on %s", missing.containers, what, c.id))
+		return strings.Join(more, " and ")
 	}
 	return strings.Join(less, " and ") + ", or " + strings.Join(more, " and ")
 }

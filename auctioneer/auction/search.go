@@ -65,6 +65,24 @@ func (p *probe) bound(i int) (score int64, ok bool) {
 	return score, p.beats(score, n.order)
 }
 
+// promised returns the leaf of a cell below a node that keeps what the node promises, and is first of those that do.
+// Then there is nothing better below. It is usual where all cells have the same totals.
+func (p *probe) promised(i, size int) (leaf int, ok bool) {
+	n := &p.nodes[i]
+	leaf = size + int(n.leaf)
+	if p.process == nil {
+		leaf = size + int(n.taskLeaf)
+	}
+	l := &p.nodes[leaf]
+	return leaf, l.memoryRate == n.memoryRate && l.diskRate == n.diskRate && l.memory >= p.memory && l.disk >= p.disk &&
+		(p.counts == nil || p.counts[leaf] == p.counts[i])
+}
+
+// free tells whether nothing about a cell speaks against it that its bounds do not know.
+func (p *probe) free(cell int32) bool {
+	return (p.process == nil || p.counts != nil || p.process.cells.of(cell) == 0) && !slices.Contains(p.avoid, cell)
+}
+
 // seek looks for a better cell in a group than the one that was found so far.
 func (f *Fleet) seek(at int32) {
 	g := &f.groups[at]
@@ -86,6 +104,10 @@ func (f *Fleet) seek(at int32) {
 	for {
 		visits++
 		for next.node < size {
+			if leaf, ok := p.promised(next.node, size); ok && p.free(g.tree.cells[leaf-size]) {
+				next.node = leaf
+				break
+			}
 			l, r := branch{node: 2 * next.node}, branch{node: 2*next.node + 1}
 			var left, right bool
 			l.score, left = p.bound(l.node)

@@ -25,10 +25,13 @@ type tree struct {
 	arranged uint64
 }
 
-// bounds are the best that a cell below a node could be, each of them on its own.
+// bounds are the best that a cell below a node could be, each of them on its own. They fill a line of the
+// processor's cache.
 type bounds struct {
 	load         int64 // least, for instances; never: no cell takes anything
 	taskLoad     int64 // least, for tasks
+	leaf         int32 // of the first cell with the least load
+	taskLeaf     int32 // of the first cell with the least load for tasks
 	memory, disk int64 // most available
 	memoryRate   rate  // least
 	diskRate     rate  // least
@@ -39,12 +42,23 @@ type bounds struct {
 var nobody = bounds{load: never, taskLoad: never, memory: math.MinInt64, disk: math.MinInt64,
 	memoryRate: math.MaxUint64, diskRate: math.MaxUint64, order: math.MaxUint64}
 
-func (b *bounds) join(o *bounds) {
-	b.load, b.taskLoad = min(b.load, o.load), min(b.taskLoad, o.taskLoad)
+// join returns the bounds of both children of a node.
+func (t *tree) join(i int) bounds {
+	b, o := t.nodes[2*i], &t.nodes[2*i+1]
+	if o.load < b.load || o.load == b.load && t.order(o.leaf) < t.order(b.leaf) {
+		b.load, b.leaf = o.load, o.leaf
+	}
+	if o.taskLoad < b.taskLoad || o.taskLoad == b.taskLoad && t.order(o.taskLeaf) < t.order(b.taskLeaf) {
+		b.taskLoad, b.taskLeaf = o.taskLoad, o.taskLeaf
+	}
 	b.memory, b.disk = max(b.memory, o.memory), max(b.disk, o.disk)
 	b.memoryRate, b.diskRate = min(b.memoryRate, o.memoryRate), min(b.diskRate, o.diskRate)
 	b.order = min(b.order, o.order)
+	return b
 }
+
+// order is that of the cell at a leaf.
+func (t *tree) order(leaf int32) uint64 { return t.nodes[t.size()+int(leaf)].order }
 
 // size is how many leaves there are.
 func (t *tree) size() int { return len(t.nodes) / 2 }
@@ -52,11 +66,11 @@ func (t *tree) size() int { return len(t.nodes) / 2 }
 // set says what is at a leaf.
 func (t *tree) set(leaf int32, b bounds) {
 	i := t.size() + int(leaf)
+	b.leaf, b.taskLeaf = leaf, leaf
 	t.nodes[i] = b
 	for i > 1 {
 		i /= 2
-		joined := t.nodes[2*i]
-		joined.join(&t.nodes[2*i+1])
+		joined := t.join(i)
 		if joined == t.nodes[i] {
 			return
 		}
@@ -107,6 +121,7 @@ func (t *tree) arrange(all []likened) {
 	*t = tree{nodes: resize(t.nodes, 2*size), cells: resize(t.cells, size), free: t.free[:0], patience: patience}
 	for i := range t.nodes {
 		t.nodes[i] = nobody
+		t.nodes[i].leaf, t.nodes[i].taskLeaf = int32(i&(size-1)), int32(i&(size-1))
 	}
 	for leaf, l := range all {
 		t.cells[leaf] = l.cell
@@ -120,8 +135,7 @@ func (t *tree) arrange(all []likened) {
 // sum computes the inner nodes from the leaves.
 func (t *tree) sum() {
 	for i := t.size() - 1; i > 0; i-- {
-		t.nodes[i] = t.nodes[2*i]
-		t.nodes[i].join(&t.nodes[2*i+1])
+		t.nodes[i] = t.join(i)
 	}
 }
 
@@ -133,11 +147,14 @@ func resize[T any](s []T, n int) []T {
 }
 
 // likeness is a number that is close for cells that look alike: first by what a MB of their memory and disk
-// counts, to about 3%, then by how much of both is left. The bits of the two are in turn, so that cells that
-// are close in both are neighbours more often than not.
+// counts, then by how much of both is left.
 func (c *cell) likeness() uint64 {
-	return (spread(c.memoryRate.coarse())<<1|spread(c.diskRate.coarse()))<<34 | c.room()
+	return alike(uint64(c.memoryRate), uint64(c.diskRate))<<24 | alike(uint64(max(c.available.memory, 0)), uint64(max(c.available.disk, 0)))
 }
+
+// alike puts the bits of two logarithms in turn, so that pairs that are close in both are close in it more
+// often than not; 24 bits.
+func alike(a, b uint64) uint64 { return spread(coarse(a))<<1 | spread(coarse(b)) }
 
 // likened is a cell and its likeness.
 type likened struct {
@@ -145,26 +162,13 @@ type likened struct {
 	cell     int32
 }
 
-// coarse is the logarithm of a rate, in steps of about 3%; 11 bits.
-func (r rate) coarse() uint64 {
-	n := bits.Len64(uint64(r))
+// coarse is the logarithm of a number, in steps of about 3%; 12 bits.
+func coarse(x uint64) uint64 {
+	n := bits.Len64(x)
 	if n < 6 {
-		return uint64(r)
+		return x
 	}
-	return uint64(n<<5) | uint64(r>>(n-6)&31)
-}
-
-// room is how much is left of memory and disk; 34 bits.
-func (c *cell) room() uint64 {
-	return spread(share(c.available.memory, c.total.memory))<<1 | spread(share(c.available.disk, c.total.disk))
-}
-
-// share is what is left of a total, in 2^-16.
-func share(available, total int64) uint64 {
-	if total <= 0 {
-		return 0
-	}
-	return uint64(min(max(available, 0), total) << 16 / total)
+	return uint64(n<<5) | x>>(n-6)&31
 }
 
 // spread puts a zero before each of the low 17 bits.
@@ -193,7 +197,9 @@ func (f *Fleet) arrangeGroup(g *group) {
 	size := g.tree.size()
 	for leaf, l := range all {
 		f.cells[l.cell].leaf = int32(leaf)
-		g.tree.nodes[size+leaf] = f.bounds(&f.cells[l.cell])
+		b := f.bounds(&f.cells[l.cell])
+		b.leaf, b.taskLeaf = int32(leaf), int32(leaf)
+		g.tree.nodes[size+leaf] = b
 	}
 	g.tree.sum()
 }

@@ -17,10 +17,12 @@ import (
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/cells"
+	"muster/cells/inmem"
 	"muster/integration/apps/image"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/pgtest"
+	"muster/rep"
 )
 
 func TestMain(m *testing.M) {
@@ -40,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"cell":  cellCommand,
 			"place": placeCommand,
 			"fail":  failCommand,
+			"rep":   repCommand,
 		},
 	})
 }
@@ -123,6 +126,37 @@ func cellCommand(ts *testscript.TestScript, _ bool, _ []string) {
 			Capacity:        cells.Resources{MemoryMB: 1024, DiskMB: 2048, Containers: 10},
 			RootFSProviders: map[string]cells.Provider{"oci-archive": {}},
 		}, time.Minute)
+	})
+}
+
+// repCommand runs the rep of cell c1, on an engine in memory, until the script ends.
+func repCommand(ts *testscript.TestScript, _ bool, _ []string) {
+	cfg := rep.Defaults()
+	cfg.TLS = identity.FilesOf(ts.MkAbs("certs"), theCell)
+	cfg.CellID, cfg.Zone, cfg.DebugAddress = "c1", "z1", ""
+	cfg.ListenAddress, cfg.ExternalAddress, cfg.BBSAddress = "127.0.0.1:0", "127.0.0.1", ts.Getenv("MUSTER_BBS")
+	cfg.MemoryMB, cfg.DiskMB, cfg.MaxContainers = "1024", "4096", 10
+	cfg.Engine = inmem.NewHost(nil).Engine()
+	ts.Check(cfg.Validate())
+	ready := make(chan net.Addr, 1)
+	cfg.Ready = func(a net.Addr) { ready <- a }
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- rep.Run(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), cfg) }()
+	ts.Defer(func() { cancel(); <-done })
+	select {
+	case <-ready:
+	case err := <-done:
+		done <- err
+		ts.Fatalf("the rep ended: %v", err)
+	}
+	as(ts, identity.ID{Role: identity.Operator}, func(ctx context.Context, c *bbsclient.Client) error {
+		for {
+			if list, _, err := c.Cells(ctx); err != nil || len(list) > 0 {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
 	})
 }
 

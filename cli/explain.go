@@ -112,7 +112,9 @@ func explainAlike(w io.Writer, group []lrp.Actual) {
 	for _, line := range findings(first.Explanation) {
 		fmt.Fprintf(w, "  %-9s %s\n", line[0], line[1])
 	}
-	fmt.Fprintf(w, "  %-9s %s ago\n", "since", ago(time.Since(since)))
+	if !since.IsZero() {
+		fmt.Fprintf(w, "  %-9s %s ago\n", "since", ago(time.Since(since)))
+	}
 }
 
 // findings are what an explanation says, as headings and texts.

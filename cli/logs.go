@@ -136,18 +136,23 @@ func viewLine(p lrp.ProcessGUID, l repclient.LogLine) logLine {
 }
 
 func (a *app) cellLog(ctx context.Context, cell cells.Presence, q logQuery, fn func(repclient.LogLine) error) error {
+	err := a.withCell(cell, func(rep *repclient.Client) error {
+		return rep.Logs(ctx, repclient.LogsRequest{Process: q.process, Index: q.index, Follow: q.follow, Tail: q.tail}, fn)
+	})
+	if status.Code(err) == codes.NotFound {
+		return nil // this cell has none of them
+	}
+	return err
+}
+
+// withCell calls do with a client of the rep of a cell.
+func (a *app) withCell(cell cells.Presence, do func(*repclient.Client) error) error {
 	conn, err := a.link.dial(strings.TrimPrefix(cell.RepURL, "https://"), identity.Rep)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	err = repclient.New(conn).Logs(ctx, repclient.LogsRequest{
-		Process: q.process, Index: q.index, Follow: q.follow, Tail: q.tail,
-	}, fn)
-	switch {
-	case status.Code(err) == codes.NotFound:
-		return nil // this cell has none of them
-	case err != nil:
+	if err := do(repclient.New(conn)); err != nil {
 		return fmt.Errorf("cell %s at %s: %w", cell.Cell, cell.RepURL, err)
 	}
 	return nil

@@ -187,7 +187,7 @@ func (b *Backlog) refuse(round *Round, now time.Time) {
 		}
 		why, known := explanations[r.Explanation]
 		if !known {
-			why = explanationOf(r.Explanation)
+			why = r.Explanation.Record()
 			explanations[r.Explanation] = why
 		}
 		if b.news(s, r.Reason, why, now) {
@@ -245,20 +245,6 @@ func (b *Backlog) reject(round *Round, s *work, r *auction.Refusal, now time.Tim
 	}
 	s.reportAt = now.Add(b.limits.RetryInterval)
 	round.Rejections = append(round.Rejections, task.Event{Name: task.Reject, GUID: task.GUID(s.task.Key.GUID), Reason: r.Reason})
-}
-
-// explanationOf returns an explanation as the BBS keeps it.
-func explanationOf(x *auction.Explanation) *lrp.Explanation {
-	why := &lrp.Explanation{
-		Cells: int64(x.Seen.Cells), Away: int64(x.Seen.Away),
-		RootFS: int64(x.Seen.RootFS), Drivers: int64(x.Seen.Drivers), Tags: int64(x.Seen.Tags),
-		Memory: int64(x.Seen.Memory), Disk: int64(x.Seen.Disk), Containers: int64(x.Seen.Containers), Refused: int64(x.Seen.Avoided),
-		Starting: x.Starting, MaxStarting: x.MaxStarting, Remedy: x.Remedy,
-	}
-	if c := x.Closest; c != nil {
-		why.Closest = lrp.Shortfall{Cell: c.Cell, Zone: c.Zone, MemoryMB: c.MemoryMB, DiskMB: c.DiskMB, Containers: c.Containers}
-	}
-	return why
 }
 
 // Fate is what is known of an order after the call.

@@ -89,6 +89,10 @@ bench/converge: deps build ## time convergence: quiet ticks and passes, a lost c
 bench/auction: need-go ## placements a second on 100 to 10,000 cells, beside the plain rule, which it is compared with; one JSON object each
 	@go run ./integration/bench/auction
 
+.PHONY: sim/auction
+sim/auction: need-go ## play the scenarios of the auction; a report and a picture of each (or of SCENARIO, with ARGS='-starting 0.5 -bin-pack 0.5')
+	@go run ./integration/sim/auction $(if $(SCENARIO),-scenario $(SCENARIO)) $(ARGS)
+
 .PHONY: deps
 deps: build ## install the Debian packages that are missing (as root)
 	@bin/muster up --install-only >&2

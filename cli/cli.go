@@ -111,7 +111,7 @@ and a certificate with --ca, --cert and --key.`,
 		commands []*cobra.Command
 	}{
 		{"work", []*cobra.Command{a.runCommand(), a.desireCommand(), a.planCommand(), a.scaleCommand(), a.rmCommand()}},
-		{"look", []*cobra.Command{a.lrpsCommand(), a.explainCommand(), a.cellsCommand(), a.logsCommand(), a.eventsCommand()}},
+		{"look", []*cobra.Command{a.lrpsCommand(), a.explainCommand(), a.rebalanceCommand(), a.cellsCommand(), a.logsCommand(), a.eventsCommand()}},
 		{"stack", []*cobra.Command{a.upCommand(), a.downCommand(), a.statusCommand(), a.certsCommand()}},
 		{"", []*cobra.Command{a.natsCommand()}},
 	} {

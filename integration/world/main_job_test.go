@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/bbs/lrp/cfroute"
 	"muster/integration/apps/image"
@@ -458,9 +459,63 @@ func (s *stack) testNoRoom(t *testing.T, archive string) {
 		}
 		return nil
 	})
-	s.must(t, "rm", "filler")
+	why := s.must(t, "explain", "late")
+	for _, want := range []string{
+		"late/0: insufficient resources: memory", "cells     3\n", "memory    3 of 3 cells fit, but have too little left",
+		"MB of memory are missing", "remedy    ",
+	} {
+		if !strings.Contains(why, want) {
+			t.Errorf("explained with %q, want %q in it", why, want)
+		}
+	}
+	if out, err := s.muster("plan", "late", "2"); err == nil || !strings.Contains(out, "late/1: insufficient resources: memory") {
+		t.Errorf("a second one is planned: %v, %s", err, out)
+	}
+	if out := s.must(t, "rebalance", "--dry-run"); !strings.Contains(out, "no move would make the cells more even") {
+		t.Errorf("one instance on each cell, and moves are shown: %s", out)
+	}
+	s.startsWhenThereIsRoom(t)
 	answers(t, "late.localhost", http.StatusOK)
 	s.must(t, "rm", "late")
+}
+
+// startsWhenThereIsRoom removes what fills the cells and sees to it that what waits is placed within a second of
+// the first room.
+func (s *stack) startsWhenThereIsRoom(t *testing.T) {
+	client := s.client(t)
+	_, revision, err := client.Actuals(t.Context(), bbsclient.ActualFilter{Process: "late"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.must(t, "rm", "filler")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watch, err := client.Watch(ctx, revision, bbsclient.WatchFilter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var room, placed, runs time.Time
+	for runs.IsZero() {
+		events, _, err := watch.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ev := range events {
+			switch c := ev.Actual; {
+			case c == nil:
+			case c.After == nil && c.Before.Process == "filler" && room.IsZero():
+				room = ev.At
+			case c.After != nil && c.After.Process == "late" && c.After.State == lrp.Claimed:
+				placed = ev.At
+			case c.After != nil && c.After.Process == "late" && c.After.State == lrp.Running:
+				runs = ev.At
+			}
+		}
+	}
+	t.Logf("room for it is known, %v later it has a cell, %v later it runs", placed.Sub(room), runs.Sub(room))
+	if room.IsZero() || placed.Sub(room) > time.Second {
+		t.Errorf("it has a cell %v after there was room", placed.Sub(room))
+	}
 }
 
 func (s *stack) testRemove(t *testing.T) {

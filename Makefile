@@ -86,8 +86,9 @@ bench/converge: deps build ## time convergence: quiet ticks and passes, a lost c
 	@go run ./integration/bench/converge
 
 .PHONY: bench/auction
-bench/auction: need-go ## placements a second on 100 to 10,000 cells, beside the plain rule, which it is compared with; one JSON object each
+bench/auction: deps build ## placements a second on 100 to 10,000 cells, compared with the plain rule, and then through the daemon; one JSON object each
 	@go run ./integration/bench/auction
+	@go run ./integration/bench/auctiondaemon
 
 .PHONY: sim/auction
 sim/auction: need-go ## play the scenarios of the auction; a report and a picture of each (or of SCENARIO, with ARGS='-starting 0.5 -bin-pack 0.5')

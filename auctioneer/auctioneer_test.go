@@ -397,6 +397,26 @@ func TestStateThatCannotBeWatched(t *testing.T) {
 	w.until("p", "claimed", allClaimed)
 }
 
+// Two auctioneers at once, without a lease, both order: the BBS grants each claim once, and nothing is lost.
+func TestTwoAuctioneersWithoutALease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.cell("a", 1000)
+	w.cell("b", 1000)
+	w.auctioneer()
+	w.auctioneer()
+	const instances = 30
+	w.desire("p", instances, 10)
+	list := w.until("p", "claimed", func(as []lrp.Actual) bool { return len(as) == instances && allClaimed(as) })
+	slots := map[lrp.Slot]bool{}
+	for _, a := range list {
+		slots[a.Slot] = true
+	}
+	if len(slots) != instances {
+		t.Errorf("%d slots have an instance, want %d", len(slots), instances)
+	}
+}
+
 // Work that a cell accepts and does not claim, because it died, is placed on another one.
 func TestCellThatAcceptsAndDies(t *testing.T) {
 	t.Parallel()

@@ -31,6 +31,9 @@
 //	    MaxWeight, requests, proxies and starting containers as 0 or more. A total of 0 or less counts as
 //	    all in use, and what is available there is believed. Less than nothing available fits nothing. A
 //	    cell without an id is none; of two states of one cell the later counts.
+//	A10 A move that evens out a fleet places a running instance anew by these rules. It is worth it when
+//	    the zones' numbers of the process get closer; or those of the cells, with the zones as they were; or
+//	    the shares in use, with both as they were.
 //
 // Instances count for their process in any state, on cells that do not fit too. Cells that are
 // evacuating or unhealthy take no part at all. Scores are whole numbers of 2^-30, each term rounded down.

@@ -33,6 +33,14 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// TestTaskHasNoProxy: what has no room as an instance may have it as a task, also in the same auction. (A7)
+func TestTaskHasNoProxy(t *testing.T) {
+	t.Parallel()
+	s := cellOf("A", "z", hundred)
+	s.ProxyMemoryAllocationMB = 1
+	check(t, Run([]Work{want("p", 0, 100), taskOf("t", 100)}, []cells.State{s}, Weights{}), map[string]string{"p/0": "insufficient resources: disk, memory", "t": "A"})
+}
+
 // TestLocality: 1000 is a number like the others. Where loads differ by more, the cell with the instance wins. (A4)
 func TestLocality(t *testing.T) {
 	t.Parallel()

@@ -326,19 +326,25 @@ func (w *world) desireTask(guid, rootFS string, memoryMB int32) {
 	}}))
 }
 
-// untilTask waits until a task satisfies a condition.
+// untilTask waits until a task satisfies a condition, asked after every change.
 func (w *world) untilTask(guid, what string, ok func(task.Task) bool) {
 	w.t.Helper()
-	var last task.Task
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var err error
-		last, err = w.operator.Task(w.t.Context(), task.GUID(guid))
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	_, revision, err := w.operator.Tasks(ctx, bbsclient.TaskFilter{})
+	must(w.t, err)
+	watch, err := w.operator.Watch(ctx, revision, bbsclient.WatchFilter{Task: task.GUID(guid)})
+	must(w.t, err)
+	for {
+		is, err := w.operator.Task(ctx, task.GUID(guid))
 		must(w.t, err)
-		if ok(last) {
+		if ok(is) {
 			return
 		}
+		if _, _, err := watch.Recv(); err != nil {
+			w.t.Fatalf("task %s is not %s: %+v (%v)", guid, what, is, err)
+		}
 	}
-	w.t.Fatalf("task %s is not %s: %+v", guid, what, last)
 }
 
 // Tasks are ordered once, spread over the cells, whether they were there before the auctioneer or come later.
@@ -401,10 +407,13 @@ func TestStateThatCannotBeWatched(t *testing.T) {
 func TestTwoAuctioneersWithoutALease(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.cell("a", 1000)
-	w.cell("b", 1000)
-	w.auctioneer()
-	w.auctioneer()
+	cells := []*testCell{w.cell("a", 1000), w.cell("b", 1000)}
+	for range 2 {
+		w.auctioneer()
+		for _, c := range cells {
+			<-c.watched
+		}
+	}
 	const instances = 30
 	w.desire("p", instances, 10)
 	list := w.until("p", "claimed", func(as []lrp.Actual) bool { return len(as) == instances && allClaimed(as) })

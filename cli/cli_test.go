@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -151,12 +152,15 @@ func repCommand(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Fatalf("the rep ended: %v", err)
 	}
 	as(ts, identity.ID{Role: identity.Operator}, func(ctx context.Context, c *bbsclient.Client) error {
-		for {
-			if list, _, err := c.Cells(ctx); err != nil || len(list) > 0 {
-				return err
+		watch, err := c.Watch(ctx, 0, bbsclient.WatchFilter{})
+		for err == nil {
+			var events []bbsclient.Event
+			events, _, err = watch.Recv()
+			if slices.ContainsFunc(events, func(ev bbsclient.Event) bool { return ev.Cell != nil && ev.Cell.After != nil }) {
+				return nil
 			}
-			time.Sleep(10 * time.Millisecond)
 		}
+		return err
 	})
 }
 

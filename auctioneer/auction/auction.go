@@ -111,10 +111,16 @@ func (f *Fleet) begin() {
 	}
 }
 
-// end forgets the processes that were named in vain.
+// maxKept bounds for how many pieces of work room is kept until the next auction.
+const maxKept = 1 << 16
+
+// end forgets the processes that were named in vain, and the room that a very large auction took.
 func (f *Fleet) end() {
 	for _, p := range f.named {
 		f.release(p)
+	}
+	if cap(f.pieces) > maxKept {
+		f.pieces, f.ordered, f.keys, f.refused, f.named = nil, nil, [2][]key{}, nil, nil
 	}
 }
 

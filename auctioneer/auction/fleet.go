@@ -42,7 +42,6 @@ type Fleet struct {
 	likened []likened
 	name    []byte
 	q       query
-	later   [64]branch // as deep as a tree can be
 	pieces  []piece
 	ordered []piece
 	keys    [2][]key

@@ -20,6 +20,8 @@ type query struct {
 	score int64
 	order uint64
 	held  int // visits to cells that have the process already
+
+	later [64]branch // nodes of a tree, which is never as deep
 }
 
 // begin makes the query one that found nothing.
@@ -36,9 +38,11 @@ func (q *query) beats(score int64, order uint64) bool {
 // probe is a query in one tree.
 type probe struct {
 	*query
-	nodes        []bounds
+	tree         *tree
+	nodes        []bounds // of the tree
 	memory, disk int64    // with the proxy
 	counts       []uint16 // of the overlay; nil: none
+	depth        int      // nodes in later
 }
 
 // branch is a node that is looked at later, and the least score below it.
@@ -86,66 +90,72 @@ func (p *probe) free(cell int32) bool {
 // seek looks for a better cell in a group than the one that was found so far.
 func (f *Fleet) seek(at int32) {
 	g := &f.groups[at]
-	p := probe{query: &f.q, nodes: g.tree.nodes, memory: f.q.memory, disk: f.q.disk}
+	if g.tree.size() == 0 {
+		return
+	}
+	p := probe{query: &f.q, tree: &g.tree, nodes: g.tree.nodes, memory: f.q.memory, disk: f.q.disk}
 	if f.q.process != nil {
 		p.memory += g.proxy
 		p.counts = f.overlayFor(f.q.process, at)
 	}
-	if len(p.nodes) == 0 {
+	score, ok := p.bound(1)
+	if !ok {
 		return
 	}
-	later := &f.later // not on the stack, where it would be cleared each time
-	depth, visits, size, held := 0, 0, len(p.nodes)/2, p.held
-	next := branch{node: 1}
-	var ok bool
-	if next.score, ok = p.bound(1); !ok {
-		return
-	}
-	for {
+	held, visits := f.q.held, 0
+	for next := (branch{1, score}); ok; next, ok = p.pop() {
+		if leaf, ok := p.descend(next); ok {
+			f.weigh(g.tree.cells[leaf.node-g.tree.size()], leaf.score, p.nodes[leaf.node].order, p.counts != nil)
+		}
 		visits++
-		for next.node < size {
-			if leaf, ok := p.promised(next.node, size); ok && p.free(g.tree.cells[leaf-size]) {
-				next.node = leaf
-				break
-			}
-			l, r := branch{node: 2 * next.node}, branch{node: 2*next.node + 1}
-			var left, right bool
-			l.score, left = p.bound(l.node)
-			r.score, right = p.bound(r.node)
-			switch {
-			case left && right:
-				if r.score < l.score || r.score == l.score && p.nodes[r.node].order < p.nodes[l.node].order {
-					l, r = r, l
-				}
-				later[depth] = r
-				depth++
-				next = l
-			case left:
-				next = l
-			case right:
-				next = r
-			default:
-				next.node = 0
-			}
-			if next.node == 0 {
-				break
-			}
+	}
+	f.account(g, visits, f.q.held-held)
+}
+
+// descend goes down to a leaf, on the side that promises more; ok is false when nothing below can win.
+func (p *probe) descend(b branch) (leaf branch, ok bool) {
+	size := p.tree.size()
+	for b.node < size {
+		if leaf, ok := p.promised(b.node, size); ok && p.free(p.tree.cells[leaf-size]) {
+			return branch{leaf, b.score}, true
 		}
-		if next.node >= size {
-			f.weigh(g.tree.cells[next.node-size], next.score, p.nodes[next.node].order, p.counts != nil)
-		}
-		for {
-			if depth == 0 {
-				f.account(g, visits, p.held-held)
-				return
-			}
-			depth--
-			next = later[depth]
-			if p.beats(next.score, p.nodes[next.node].order) {
-				break
-			}
+		if b, ok = p.side(2 * b.node); !ok {
+			return b, false
 		}
 	}
+	return b, true
+}
+
+// side returns the better of two nodes, and leaves the other for later; ok is false when neither can win.
+func (p *probe) side(node int) (better branch, ok bool) {
+	l, r := branch{node: node}, branch{node: node + 1}
+	var left, right bool
+	l.score, left = p.bound(l.node)
+	r.score, right = p.bound(r.node)
+	switch {
+	case left && right:
+		if r.score < l.score || r.score == l.score && p.nodes[r.node].order < p.nodes[l.node].order {
+			l, r = r, l
+		}
+		p.later[p.depth] = r
+		p.depth++
+		return l, true
+	case right:
+		return r, true
+	}
+	return l, left
+}
+
+// pop returns a node that was left for later and can still win.
+func (p *probe) pop() (next branch, ok bool) {
+	for p.depth > 0 {
+		p.depth--
+		next = p.later[p.depth]
+		if p.beats(next.score, p.nodes[next.node].order) {
+			return next, true
+		}
+	}
+	return next, false
 }
 
 // weigh compares one cell that has room with the best so far. Its score lacks the instances of the process,

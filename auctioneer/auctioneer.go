@@ -1,10 +1,10 @@
-// Package auctioneer is the daemon that gives work to cells: it knows from the BBS which slots wait,
-// from the cells what they have, decides (auction, backlog), and orders the work from the cells. It
+// Package auctioneer is the daemon that gives work to cells: it knows from the BBS which slots and tasks
+// wait, from the cells what they have, decides (auction, backlog), and orders the work from the cells. It
 // keeps nothing: what is lost with it is found again in the BBS and in the states of the cells.
 //
-//	  bbs ──list, watch──► round.Follow ─┐                       ┌─► Perform ──► rep of the chosen cell
+//	  bbs ──list, watch──► round.Follow ─┐                       ┌─► Perform ──────► rep of the chosen cell
 //	                                     ├─► round.Run (backlog) ┤
-//	every rep ──WatchState──► follow ────┘                       └─► Fail ─────► bbs, when nothing fits
+//	every rep ──WatchState──► follow ────┘                       └─► Fail, Reject ─► bbs, with the reason, when nothing fits
 package auctioneer
 
 import (

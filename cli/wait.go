@@ -83,7 +83,8 @@ func (p *progress) done() (bool, error) {
 	list := p.list()
 	surplus := false
 	for _, a := range list {
-		if a.PlacementError != "" {
+		// That others are starting passes by itself.
+		if a.PlacementError != "" && (a.Explanation == nil || a.Explanation.MaxStarting == 0) {
 			return false, &unplaced{a}
 		}
 		if a.State == lrp.Crashed {
@@ -132,7 +133,11 @@ func (c *crashed) Error() string {
 type unplaced struct{ actual lrp.Actual }
 
 func (u *unplaced) Error() string {
-	return fmt.Sprintf("instance %v cannot be placed: %s", u.actual.Slot, u.actual.PlacementError)
+	text := fmt.Sprintf("instance %v cannot be placed: %s", u.actual.Slot, u.actual.PlacementError)
+	if x := u.actual.Explanation; x != nil && x.Remedy != "" {
+		text += "; this would help: " + x.Remedy
+	}
+	return text
 }
 
 // await waits until exactly the wanted instances run, shows how it goes, and explains what keeps
@@ -154,7 +159,7 @@ func (a *app) await(ctx context.Context, bbs *bbsclient.Client, name lrp.Process
 		a.showLastLines(ctx, bbs, c.report)
 		return advise(err, "Muster keeps trying. To end that: muster rm %s\nwhat it wrote: muster logs %s", name, name)
 	case errors.As(err, &u):
-		return advise(err, "Muster places it as soon as there is room: muster cells shows what there is\nto give up: muster rm %s", name)
+		return advise(err, "Muster places it as soon as there is room; what is missing where: muster explain %s\nto give up: muster rm %s", name, name)
 	// The deadline travels to the BBS, which may end the watch a moment before our own clock does.
 	case ctx.Err() == nil && (errors.Is(wctx.Err(), context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded):
 		state := "nothing is known"

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"muster/bbs/event"
@@ -55,6 +56,14 @@ func TestProgress(t *testing.T) {
 	var u *unplaced
 	if _, err := newProgress(1, []lrp.Actual{unlucky}).done(); !errors.As(err, &u) {
 		t.Errorf("not placed: %v", err)
+	}
+	unlucky.Explanation = &lrp.Explanation{Memory: 1, Remedy: "64 MB freed on c1"}
+	if _, err := newProgress(1, []lrp.Actual{unlucky}).done(); err == nil || !strings.Contains(err.Error(), "no room; this would help: 64 MB freed on c1") {
+		t.Errorf("not placed, and explained: %v", err)
+	}
+	unlucky.Explanation = &lrp.Explanation{Starting: 3, MaxStarting: 3}
+	if done, err := newProgress(1, []lrp.Actual{unlucky}).done(); done || err != nil {
+		t.Errorf("waiting for others to start: %v %v", done, err)
 	}
 }
 

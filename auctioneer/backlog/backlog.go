@@ -118,7 +118,7 @@ type work struct {
 	reported       string           // as it was sent last
 	reportAt       time.Time        // no rejection, and no new explanation, before that
 
-	retryAt  time.Time // while it is in failed
+	retryAt  time.Time // while it is in failed: when it is tried again whatever happens
 	order    *order
 	adopted  bool // taken for ordered because a cell showed it, once since it waits
 	refusals map[lrp.CellID]*refusal
@@ -288,7 +288,7 @@ func (b *Backlog) set(s *work, open bool, has lrp.CellID) {
 		b.clear(s)
 	}
 	if !was {
-		s.adopted, s.reported = false, ""
+		s.adopted, s.reported, s.retryAt = false, "", time.Time{}
 		b.retry(s)
 	}
 }
@@ -334,7 +334,7 @@ func (b *Backlog) again(s *work) {
 
 // send puts work on its way.
 func (b *Backlog) send(s *work, o order) {
-	s.order = &o
+	s.order, s.retryAt = &o, time.Time{}
 	b.coming++
 	delete(b.fresh, s)
 	delete(b.failed, s)

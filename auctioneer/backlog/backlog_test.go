@@ -370,6 +370,20 @@ func TestStateOfAnotherCell(t *testing.T) {
 	w.round("fail unable to communicate to compatible cells")
 }
 
+func TestStateWithoutAnID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	st := cells.State{
+		Presence:  cells.Presence{Capacity: cells.Resources{MemoryMB: 100, DiskMB: 100, Containers: 10}, RootFSProviders: map[string]cells.Provider{"docker": {}}},
+		Available: cells.Resources{MemoryMB: 100, DiskMB: 100, Containers: 10},
+	}
+	if err := w.b.CellState("a", st, w.now); err != nil {
+		t.Error(err)
+	}
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("a:0")
+}
+
 // TestSettles: with cells that refuse, lose and drop work at random, every slot is claimed in the end,
 // and no slot is ordered while it is on its way.
 func TestSettles(t *testing.T) {

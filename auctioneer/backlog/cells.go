@@ -122,6 +122,9 @@ func sameOffers(old *cells.State, st cells.State) bool {
 
 // reconcile compares what is on its way to a cell with what the cell says it has.
 func (b *Backlog) reconcile(id lrp.CellID, c *cell, now time.Time) {
+	if len(c.coming)+len(b.fresh)+len(b.failed) == 0 {
+		return // nothing is on its way, and nothing waits that the cell could have
+	}
 	has := make(map[name]bool, len(c.state.Instances)+len(c.state.Tasks))
 	for _, i := range c.state.Instances {
 		if i.State == cells.InstanceClaimed || i.State == cells.InstanceRunning {

@@ -77,3 +77,36 @@ func TestLongOrdersAreParted(t *testing.T) {
 		t.Errorf("%d wait, %d are coming", waiting, coming)
 	}
 }
+
+// Work that fitted nowhere is tried again after a while, also when it was on its way to a cell in between.
+func TestTheSafetyNetIsNeverLost(t *testing.T) {
+	t.Parallel()
+	for name, between := range map[string]func(w *world){
+		"refused": func(w *world) {
+			r := w.b.Round(w.now)
+			w.b.Next(w.now) // looks at the alarms while the work is on its way
+			w.b.Answered(r.Orders[0], []cells.Refusal{{Instance: r.Orders[0].Instances[0], Reason: "no"}}, Delivered, w.now)
+		},
+		"claimed and free again": func(w *world) {
+			w.b.Round(w.now)
+			w.change(lrp.Claimed, "a", 0)
+			w.state("a", 10, 0)
+			w.b.Next(w.now)
+			w.change(lrp.Unclaimed, "", 0)
+			w.state("a", 5)
+		},
+	} {
+		w := newWorld(t, "a")
+		w.state("a", 5)
+		w.change(lrp.Unclaimed, "", 0)
+		w.round("fail insufficient resources: memory")
+		w.now = w.now.Add(time.Second)
+		w.state("a", 10)
+		between(w)
+		w.b.Round(w.now)
+		at, ok := w.b.Next(w.now)
+		if wait := at.Sub(w.now); !ok || wait > DefaultLimits().RetryInterval {
+			t.Errorf("%s: the next try is in %v (%v)", name, wait, ok)
+		}
+	}
+}

@@ -123,6 +123,7 @@ type Event struct {
 	NetInfo  lrp.NetInfo // of Create
 	Routable bool        // of Run: whether it may get traffic at once
 	Reason   string      // of Doom and Fail; of Exit when the status is not 0
+	ByItself bool        // of Exit: it had ended before it was doomed
 }
 
 // rule is one row of the life of a container.
@@ -189,7 +190,11 @@ func fail(r *Record, ev Event) {
 }
 
 func exit(r *Record, ev Event) {
-	if ev.Reason != "" && !r.Result.Stopped {
+	switch {
+	case ev.Reason == "" || r.Result.Stopped:
+	case ev.ByItself: // that is why the check failed
+		r.Result = Result{Failed: true, Reason: Cut(ev.Reason)}
+	default:
 		fail(r, ev)
 	}
 }

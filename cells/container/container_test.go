@@ -168,3 +168,34 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// A program that had ended by itself when its check failed, of which the engine tells late, ended for its own
+// reason; one that ends because it is told to, for that of the check.
+func TestEndedBeforeItWasDoomed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		exit Event
+		stop bool
+		want Result
+	}{
+		{Event{Name: Exit, Reason: "exited with 3", ByItself: true}, false, Result{Failed: true, Reason: "exited with 3"}},
+		{Event{Name: Exit, Reason: "exited with 143"}, false, Result{Failed: true, Reason: "unhealthy"}},
+		{Event{Name: Exit, ByItself: true}, false, Result{Failed: true, Reason: "unhealthy"}},
+		{Event{Name: Exit, Reason: "exited with 3", ByItself: true}, true, Result{Failed: true, Reason: "unhealthy", Stopped: true}},
+	} {
+		r := Record{Instance: "i", State: Running, Launched: true}
+		events := []Event{{Name: Doom, Reason: "unhealthy"}, tt.exit}
+		if tt.stop {
+			events = []Event{events[0], {Name: Stop}, events[1]}
+		}
+		for _, ev := range events {
+			var err error
+			if r, err = Apply(r, ev); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r.State != Completed || r.Result != tt.want {
+			t.Errorf("%+v after it was doomed: %s, %+v, want %+v", tt.exit, r.State, r.Result, tt.want)
+		}
+	}
+}

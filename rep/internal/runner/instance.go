@@ -43,6 +43,7 @@ type instance struct {
 	plan       recipe.Plan
 	accepted   time.Time
 	launchedAt time.Time
+	doomedAt   time.Time // zero: no check has failed for good
 	heard      time.Time // of the last answer of the BBS
 	failures   int       // of calls of the BBS in a row
 	calling    bool      // a call of the BBS is under way

@@ -136,7 +136,10 @@ func (i *instance) watchProcess() {
 			switch {
 			case err == nil:
 				i.post(func() {
-					i.apply(container.Event{Name: container.Exit, Reason: container.Exited(i.plan.LogSource, exit.Code, exit.OOMKilled)})
+					i.apply(container.Event{
+						Name: container.Exit, Reason: container.Exited(i.plan.LogSource, exit.Code, exit.OOMKilled),
+						ByItself: exit.At.Before(i.doomedAt), // of which the engine may tell late
+					})
 				})
 			case errors.Is(err, engine.ErrNotFound):
 				i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
@@ -282,5 +285,9 @@ func (i *instance) watchRunning(ready bool) {
 }
 
 func (i *instance) doom(reason string) {
-	i.post(func() { i.apply(container.Event{Name: container.Doom, Reason: reason}) })
+	at := time.Now()
+	i.post(func() {
+		i.doomedAt = at
+		i.apply(container.Event{Name: container.Doom, Reason: reason})
+	})
 }

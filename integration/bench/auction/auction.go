@@ -101,7 +101,7 @@ func auctionRound(all []auction.Work, states []cells.State, profile string) (s a
 	if err := end(); err != nil {
 		return s, err
 	}
-	s.rssMB, err = peak()
+	s.rssMB, err = rig.Peak(os.Getpid())
 	runtime.KeepAlive(placed)
 	return s, err
 }

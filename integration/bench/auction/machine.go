@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,18 +39,3 @@ func pin() error {
 
 // resetPeak forgets how much memory the process has had resident.
 func resetPeak() error { return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) }
-
-// peak returns how much memory the process has had resident since resetPeak, in MB.
-func peak() (int, error) {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kb int
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
-			return kb / 1024, nil
-		}
-	}
-	return 0, errors.New("the kernel does not say how much memory the process has had")
-}

@@ -23,8 +23,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"muster/bbs/bbsclient"
@@ -54,17 +52,7 @@ func main() {
 	flag.IntVar(&o.singles, "singles", 31, "instances that are desired alone, 1 to 1000")
 	flag.IntVar(&o.rounds, "rounds", 3, "how many rounds, each with a new database, 1 to 100")
 	flag.BoolVar(&o.keep, "log", false, "print the log of the auctioneer after a round")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.check()
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/auction:", err)
-		os.Exit(1)
-	}
+	rig.Main("auction", func() error { return o.check() }, func(ctx context.Context) error { return run(ctx, o, os.Stdout) })
 }
 
 // options are the flags.

@@ -26,8 +26,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"muster/bbs/bbsclient"
@@ -49,17 +47,7 @@ func main() {
 	flag.IntVar(&o.lrps, "lrps", 0, "instances that exist besides, 0 to 2000000")
 	flag.BoolVar(&o.noBaseline, "no-baseline", false, "measure the BBS alone")
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last starts to `file`.bbs and .callers")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.parse(*callers)
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/bbs:", err)
-		os.Exit(1)
-	}
+	rig.Main("bbs", func() error { return o.parse(*callers) }, func(ctx context.Context) error { return run(ctx, o, os.Stdout) })
 }
 
 // options are the flags.

@@ -25,8 +25,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"muster/integration/bench/rig"
 )
@@ -40,17 +38,7 @@ func main() {
 	flag.IntVar(&o.returns, "returns", 3, "how often returning suspects are measured, 1 to 100")
 	flag.IntVar(&o.suspects, "suspects", 100_000, "how many instances become suspect for that, at most; half of all if that is less")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the BBS while suspects return to a `file`")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.validate()
-	if err == nil {
-		err = run(ctx, o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/converge:", err)
-		os.Exit(1)
-	}
+	rig.Main("converge", func() error { return o.validate() }, func(ctx context.Context) error { return run(ctx, o) })
 }
 
 type options struct {

@@ -21,8 +21,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"muster/bbs/bbsclient"
@@ -42,17 +40,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 120, "processes in a round for each caller at 32 callers, a third of it at 256, 1 to 10000")
 	flag.IntVar(&o.connections, "connections", 8, "connections of the gRPC callers, 1 to 256; each is that of another cell")
 	flag.StringVar(&o.profile, "profile", "", "write CPU profiles of the last starts over HTTP to `file`.bbs and .callers")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.parse(*callers)
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/door:", err)
-		os.Exit(1)
-	}
+	rig.Main("door", func() error { return o.parse(*callers) }, func(ctx context.Context) error { return run(ctx, o, os.Stdout) })
 }
 
 // options are the flags.

@@ -15,12 +15,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"muster/integration/bench/rig"
 )
 
 func main() {
@@ -31,17 +32,7 @@ func main() {
 	flag.DurationVar(&o.limit, "limit", 25*time.Minute, "stop measuring after this time; what was measured is kept and drawn")
 	flag.BoolVar(&o.fresh, "fresh", false, "forget what was measured before")
 	flag.BoolVar(&o.draw, "draw-only", false, "measure nothing, draw what is there")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.parse(*sizes)
-	if err == nil {
-		err = run(ctx, o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/grow:", err)
-		os.Exit(1)
-	}
+	rig.Main("grow", func() error { return o.parse(*sizes) }, func(ctx context.Context) error { return run(ctx, o) })
 }
 
 type options struct {

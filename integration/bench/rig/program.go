@@ -94,19 +94,7 @@ func (p *Program) signal(sig os.Signal) error {
 }
 
 // MaxRSS returns the most memory that the program has had resident so far, in MB.
-func (p *Program) MaxRSS() (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		var kb int
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kb); n == 1 {
-			return kb / 1024, nil
-		}
-	}
-	return 0, errors.New("the kernel does not say how much memory it has used")
-}
+func (p *Program) MaxRSS() (int, error) { return Peak(p.cmd.Process.Pid) }
 
 // CPU returns the processor time that the process has taken so far.
 func (p *Program) CPU() time.Duration { return cpu(p.cmd.Process.Pid, false) }

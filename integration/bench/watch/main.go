@@ -35,8 +35,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -62,17 +60,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 4, "how many rounds, 1 to 100")
 	flag.DurationVar(&o.stay, "stay", 20*time.Second, "how long a watcher stays with one replica on average, 100ms to 10m")
 	flag.BoolVar(&o.kill, "kill", false, "kill a replica in each round")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := o.check()
-	if err == nil {
-		err = run(ctx, o, os.Stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench/watch:", err)
-		os.Exit(1)
-	}
+	rig.Main("watch", func() error { return o.check() }, func(ctx context.Context) error { return run(ctx, o, os.Stdout) })
 }
 
 // options are the flags.

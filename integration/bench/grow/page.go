@@ -160,6 +160,8 @@ only what was measured in one run.
 | ` + "`make bench/bbs`" + ` | calls a second by 32 and by 256 callers; beside them, in the same run, the same change and entry of the log one per transaction, straight to PostgreSQL |
 | ` + "`make bench/converge`" + ` | quiet ticks and comparisons, the loss of a cell, suspects that return |
 | ` + "`make bench/watch`" + ` | what a thousand watchers cost that reconnect at random to two replicas, and whether each got exactly what it asked for |
+| ` + "`make bench/door`" + ` | starts a second through Diego's routes, beside gRPC in the same run |
+| ` + "`make bench/auction`" + ` | placements a second on 100 to 10,000 cells, beside the plain rule, which it has to agree with; and from end to end, through the auctioneer, with 1,000 cells in memory |
 | ` + "`make bench/grow`" + ` | bench/bbs and bench/converge with more and more instances: this page. It goes on where an interrupted run was; ` + "`-fresh`" + ` begins anew |
 
 ## With more instances

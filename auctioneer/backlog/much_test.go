@@ -95,12 +95,18 @@ func TestTheSafetyNetIsNeverLost(t *testing.T) {
 			w.change(lrp.Unclaimed, "", 0)
 			w.state("a", 5)
 		},
+		"claimed without an order, and free again": func(w *world) {
+			w.change(lrp.Claimed, "a", 0)
+			w.b.Next(w.now)
+			w.change(lrp.Unclaimed, "", 0)
+			w.state("a", 5)
+		},
 	} {
 		w := newWorld(t, "a")
 		w.state("a", 5)
 		w.change(lrp.Unclaimed, "", 0)
 		w.round("fail insufficient resources: memory")
-		w.now = w.now.Add(time.Second)
+		w.now = w.now.Add(DefaultLimits().RetryInterval - time.Second) // so that its alarm is the next to come
 		w.state("a", 10)
 		between(w)
 		w.b.Round(w.now)

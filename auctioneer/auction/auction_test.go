@@ -267,15 +267,15 @@ func TestWorkedScores(t *testing.T) {
 			if tt.task {
 				w = taskOf("p", tt.request)
 			}
-			v := f.Explain(w)
+			placed, refused := f.Place([]Work{w})
 			if tt.short {
-				if v.Placement != nil || v.Explanation.Reason != "insufficient resources: memory" {
-					t.Fatalf("%+v", v)
+				if len(refused) != 1 || refused[0].Explanation.Reason != "insufficient resources: memory" {
+					t.Fatalf("%+v", refused)
 				}
 				return
 			}
-			if v.Placement == nil || v.Placement.Score > tt.want+1e-12 || v.Placement.Score < tt.want-1e-8 {
-				t.Errorf("%+v, want a score of %v", v.Placement, tt.want)
+			if len(placed) != 1 || placed[0].Score > tt.want+1e-12 || placed[0].Score < tt.want-1e-8 {
+				t.Errorf("%+v, want a score of %v", placed, tt.want)
 			}
 		})
 	}

@@ -39,13 +39,6 @@ type Closest struct {
 	MemoryMB, DiskMB, Containers int64
 }
 
-// Verdict is what would become of one piece of work.
-type Verdict struct {
-	// Placement is where it would go; nil: nowhere, and the explanation says why.
-	Placement   *Placement
-	Explanation *Explanation
-}
-
 // maxClosest bounds for how many different needs of one auction the closest cell is looked for, since that
 // looks at each cell that fits.
 const maxClosest = 256
@@ -70,23 +63,6 @@ type explainer struct {
 	known   map[wanting]*Explanation
 	tallies map[tallyKey]*tally
 	looked  int // for closest cells
-}
-
-// Explain says where a piece of work would be placed now, or why it would not. It reserves nothing.
-func (f *Fleet) Explain(w Work) Verdict {
-	f.begin()
-	work := []Work{w}
-	p := &f.inOrder(work)[0]
-	defer f.end()
-	why := f.blocked()
-	if why == "" {
-		if f.choose(p, &work[0]); f.q.best >= 0 {
-			at := f.winner(&work[0])
-			return Verdict{Placement: &at}
-		}
-		why = reasonInsufficient
-	}
-	return Verdict{Explanation: f.explainAll(work, []failure{{p, why}})[0].Explanation}
 }
 
 // explainAll explains what was not placed, each different need once.

@@ -69,11 +69,12 @@ func TestExplanations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := fleetOf(t, Weights{}, tt.cells...)
-			x := f.Explain(tt.work).Explanation
+			_, refused := f.Place([]Work{tt.work})
+			x := refused[0].Explanation
 			if x == nil || x.Seen != tt.seen || x.Remedy != tt.remedy || (x.Closest == nil) != (tt.closest == nil) || x.Closest != nil && *x.Closest != *tt.closest {
 				t.Errorf("%+v, closest %+v", x, x.Closest)
 			}
-			_, refused := f.Place([]Work{tt.work, tt.work})
+			_, refused = f.Place([]Work{tt.work, tt.work})
 			if len(refused) != 2 || refused[0].Explanation != refused[1].Explanation || refused[0].Remedy != tt.remedy {
 				t.Errorf("%+v", refused)
 			}
@@ -91,21 +92,6 @@ func TestExplainsRefusedBefore(t *testing.T) {
 	check(t, r, map[string]string{"p/0": "cell refused the work", "p/1": "B"})
 	if x := r.Refused[0]; x.Seen.Avoided != 2 || x.Remedy != "wait: what the 2 cells with room refused is tried again when their state changes" {
 		t.Errorf("%+v", x.Explanation)
-	}
-}
-
-// Explain reserves nothing and forgets what it was asked about.
-func TestExplainChangesNothing(t *testing.T) {
-	t.Parallel()
-	f := fleetOf(t, defaults, baseL()...)
-	for range 3 {
-		v := f.Explain(want("new", 0, 10))
-		if v.Placement == nil || v.Placement.Cell != "B" || v.Placement.Zone != "zB" || v.Explanation != nil {
-			t.Fatalf("%+v", v)
-		}
-	}
-	if len(f.processIDs) != 3 {
-		t.Errorf("knows %v", f.processIDs)
 	}
 }
 

@@ -440,6 +440,32 @@ func TestStartLimitCountsWhatIsComing(t *testing.T) { // K2
 	w.round("b:1")
 }
 
+// A cell that shrinks below what it runs gets nothing more, and says what is wrong once; when it grows again it takes
+// part as before. Its zone may be one that nobody has heard of.
+func TestCellThatShrinks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a")
+	sized := func(total, free int32) error {
+		return w.b.CellState("a", cells.State{
+			Presence:  cells.Presence{Cell: "a", Zone: "elsewhere", Capacity: cells.Resources{MemoryMB: total, DiskMB: 100, Containers: 10}, RootFSProviders: map[string]cells.Provider{"docker": {}}},
+			Available: cells.Resources{MemoryMB: free, DiskMB: 100, Containers: 10},
+		}, w.now)
+	}
+	if err := sized(50, 30); err != nil {
+		t.Error(err)
+	}
+	if err := sized(10, -10); err == nil || !strings.Contains(err.Error(), "-10") {
+		t.Errorf("a cell that has shrunk below what it runs: %v", err)
+	}
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail insufficient resources: memory")
+	w.now = w.now.Add(time.Second)
+	if err := sized(100, 80); err != nil {
+		t.Error(err)
+	}
+	w.round("a:0")
+}
+
 // What makes no sense in a state is said once, and does no harm.
 func TestAbsurdStates(t *testing.T) {
 	t.Parallel()

@@ -49,6 +49,7 @@ type Program struct {
 	// Env holds NAME=value for every process, later ones win; those of the action come behind it, and
 	// LastEnv behind these.
 	Env, LastEnv []string
+	User         string // of run actions that name none; empty: root
 	// LogBytes bounds what all processes together write to the log, in bytes a second: 0 nothing
 	// passes, negative no bound. LogLines is the operator's bound in lines a second, 0: none.
 	LogBytes, LogLines int64

@@ -40,9 +40,9 @@ var coreStd = []string{"bytes", "cmp", "container/heap", "encoding/base64", "enc
 	"iter", "maps", "math", "math/bits", "math/rand/v2", "net/netip", "net/url", "path", "regexp", "slices", "sort", "strconv",
 	"strings", "time", "unicode", "unicode/utf8", "unsafe"}
 
-// contracts are interfaces with their plain data. They name context and io in signatures, but do
-// nothing, so cores may use their data.
-var contracts = []string{"muster/cells/engine"}
+// contracts are interfaces with their plain data, and the actions of a container. They name context and io
+// in signatures; cores may use their data.
+var contracts = []string{"muster/cells/engine", "muster/cells/step"}
 
 // ambient names what must come to a core as an argument, although its package may be imported.
 var ambient = map[string][]string{

@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"muster/bbs/lrp"
 	"muster/cells/containerd"
 	"muster/cells/containerd/rawbench"
 	"muster/cells/engine"
+	"muster/cells/step"
 	"muster/integration/apps/image"
 	"muster/internal/privatecontainerd"
 )
@@ -28,11 +30,13 @@ func BenchmarkStart(b *testing.B) {
 	must(b, err)
 	b.Cleanup(func() { must(b, privatecontainerd.Stop(ctx, filepath.Join(dir, "c"))) })
 
+	init := filepath.Join(dir, "muster-init")
+	must(b, image.Compile(ctx, "muster/cells/guest/cmd/muster-init", init))
 	archive := filepath.Join(dir, "hello.tar")
 	must(b, image.Hello(ctx, archive))
 	config := func(n int) containerd.Config {
 		cfg := containerd.Defaults()
-		cfg.Address, cfg.ImageDir = daemon.Address, dir
+		cfg.Address, cfg.ImageDir, cfg.InitPath = daemon.Address, dir, init
 		cfg.Namespace, cfg.Bridge = fmt.Sprintf("bench-%d", n), fmt.Sprintf("mbench%d", n)
 		cfg.StateDir, cfg.CgroupParent = filepath.Join(dir, cfg.Namespace), "/muster-bench/"+cfg.Namespace
 		cfg.Subnet = fmt.Sprintf("10.99.%d.0/24", n)
@@ -58,7 +62,7 @@ func BenchmarkStart(b *testing.B) {
 		id := engine.ID(fmt.Sprint("engine-", n))
 		began := time.Now()
 		_, err = e.Create(ctx, engine.Spec{
-			ID: id, RootFS: "oci-archive://" + archive, Process: engine.Process{Path: "/bin/hello", User: "app"},
+			ID: id, RootFS: "oci-archive://" + archive, Program: step.Program{Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/hello", User: "app"}}, LogBytes: -1},
 			Limits: engine.Limits{MemoryMB: 64, MaxPids: 100}, Ports: []engine.Port{{Container: 8080, Host: uint16(41000 + n)}},
 		})
 		must(b, err)

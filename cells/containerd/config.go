@@ -15,19 +15,19 @@ import (
 
 // Config says where an engine works.
 type Config struct {
-	Address      string   `json:"address" help:"path of containerd's socket"`
-	Namespace    string   `json:"namespace" help:"containerd namespace; belongs to this cell alone, e.g. muster-CELL"`
-	StateDir     string   `json:"state_dir" help:"directory for logs, network namespaces and address leases; kept over restarts and belongs to this cell alone"`
-	ImageDir     string   `json:"image_dir" help:"directory below which oci-archive:// and oci-layout:// images may lie; empty: such images are refused"`
-	Snapshotter  string   `json:"snapshotter" help:"containerd snapshotter"`
-	Runtime      string   `json:"runtime" help:"containerd runtime"`
-	CgroupParent string   `json:"cgroup_parent" help:"cgroup of this cell, absolute, e.g. /muster/CELL; removed by a full clean-up"`
-	Bridge       string   `json:"bridge" help:"name of this cell's bridge, at most 15 characters; made when missing"`
-	Subnet       string   `json:"subnet" help:"IPv4 subnet of the containers, e.g. 10.254.1.0/24; must not overlap that of another cell; its size bounds the number of containers"`
-	DNS          []string `json:"dns" help:"resolvers for containers; empty: those of the cell, without loopback ones"`
-	CNIBinDir    string   `json:"cni_bin_dir" help:"directory of the CNI plugins bridge, host-local and portmap"`
-	// LogLimitBytes bounds the logs of each stream of each container.
-	LogLimitBytes int64 `json:"log_limit_bytes" help:"bytes kept of each output stream of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
+	Address       string   `json:"address" help:"path of containerd's socket"`
+	Namespace     string   `json:"namespace" help:"containerd namespace; belongs to this cell alone, e.g. muster-CELL"`
+	StateDir      string   `json:"state_dir" help:"directory for logs, network namespaces and address leases; kept over restarts and belongs to this cell alone"`
+	ImageDir      string   `json:"image_dir" help:"directory below which oci-archive:// and oci-layout:// images may lie; empty: such images are refused"`
+	Snapshotter   string   `json:"snapshotter" help:"containerd snapshotter"`
+	Runtime       string   `json:"runtime" help:"containerd runtime"`
+	CgroupParent  string   `json:"cgroup_parent" help:"cgroup of this cell, absolute, e.g. /muster/CELL; removed by a full clean-up"`
+	Bridge        string   `json:"bridge" help:"name of this cell's bridge, at most 15 characters; made when missing"`
+	Subnet        string   `json:"subnet" help:"IPv4 subnet of the containers, e.g. 10.254.1.0/24; must not overlap that of another cell; its size bounds the number of containers"`
+	DNS           []string `json:"dns" help:"resolvers for containers; empty: those of the cell, without loopback ones"`
+	CNIBinDir     string   `json:"cni_bin_dir" help:"directory of the CNI plugins bridge, host-local and portmap"`
+	InitPath      string   `json:"init_path" help:"the program muster-init, which runs in every container"`
+	LogLimitBytes int64    `json:"log_limit_bytes" help:"bytes kept of the log of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
 
 	// Log gets what the engine does on its own; nil: nobody.
 	Log *slog.Logger `json:"-"`
@@ -43,8 +43,18 @@ func Defaults() Config {
 		Snapshotter:   "overlayfs",
 		Runtime:       "io.containerd.runc.v2",
 		CNIBinDir:     "/usr/lib/cni",
+		InitPath:      besideExecutable("muster-init"),
 		LogLimitBytes: 8 << 20,
 	}
+}
+
+// besideExecutable returns the path of a file beside the program that runs.
+func besideExecutable(name string) string {
+	exe, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(exe), name)
 }
 
 const (
@@ -97,6 +107,9 @@ func (c Config) Validate() error {
 	}
 	if c.LogLimitBytes < minLogLimit {
 		bad("log_limit_bytes", c.LogLimitBytes, fmt.Sprintf("want at least %d", minLogLimit))
+	}
+	if info, err := os.Stat(c.InitPath); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		bad("init_path", c.InitPath, "want the path of the program muster-init")
 	}
 	for _, plugin := range cniPlugins {
 		if _, err := os.Stat(filepath.Join(c.CNIBinDir, plugin)); err != nil {

@@ -5,27 +5,24 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestConfigurationTellsAllProblemsAtOnce(t *testing.T) {
 	t.Parallel()
 	bad := Config{
 		Address: "x", Namespace: "a b", StateDir: "relative", ImageDir: "relative", CgroupParent: "/", Bridge: strings.Repeat("b", 16),
-		Subnet: "10.0.0.1/24", DNS: []string{"ns.example"}, CNIBinDir: "/nowhere", LogLimitBytes: 1,
+		Subnet: "10.0.0.1/24", DNS: []string{"ns.example"}, CNIBinDir: "/nowhere", InitPath: "/nowhere", LogLimitBytes: 1,
 	}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("valid")
 	}
 	for _, field := range []string{
-		"address", "namespace", "state_dir", "image_dir", "snapshotter", "runtime", "cgroup_parent", "bridge", "subnet", "dns", "cni_bin_dir", "log_limit_bytes",
+		"address", "namespace", "state_dir", "image_dir", "snapshotter", "runtime", "cgroup_parent", "bridge", "subnet", "dns", "cni_bin_dir", "init_path", "log_limit_bytes",
 	} {
 		if !strings.Contains(err.Error(), field+" is ") {
 			t.Errorf("%s is not named in: %v", field, err)
@@ -33,6 +30,7 @@ func TestConfigurationTellsAllProblemsAtOnce(t *testing.T) {
 	}
 	good := Defaults()
 	good.Namespace, good.StateDir, good.CgroupParent, good.Bridge, good.Subnet = "muster-cell-1", "/var/lib/x", "/muster/cell-1", "muster1", "10.254.1.0/24"
+	good.InitPath = initPath
 	if err := good.Validate(); err != nil {
 		t.Error(err)
 	}
@@ -84,27 +82,6 @@ func TestStrayPluginsAreWaitedFor(t *testing.T) {
 	go func() { settled <- n.settle(t.Context()) }()
 	check(t, syscall.Kill(pid, syscall.SIGKILL))
 	check(t, <-settled)
-}
-
-func TestMountsOfAKilledLifeAreDropped(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	e := s.engine(t)
-	left := filepath.Join(e.paths.mounts(), "left")
-	check(t, os.MkdirAll(left, 0o700))
-	for range 2 { // one on top of the other
-		check(t, unix.Mount("tmpfs", left, "tmpfs", 0, "size=64k"))
-	}
-	check(t, os.WriteFile(filepath.Join(left, "file"), nil, 0o600))
-	check(t, e.Own())
-	if found, err := filepath.Glob(filepath.Join(e.paths.mounts(), "*")); err != nil || len(found) > 0 {
-		t.Errorf("left: %q, %v", found, err)
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	check(t, err)
-	if strings.Contains(string(mounts), left) {
-		t.Error("it is still mounted")
-	}
 }
 
 // The portmap plugin was killed while it removed a chain of its predecessors.

@@ -49,6 +49,9 @@ func (e *Engine) create(ctx context.Context, spec engine.Spec) (engine.Container
 	if err := e.paths.fill(spec, e.cfg.DNS); err != nil {
 		return engine.Container{}, err
 	}
+	if err := e.fillGuest(spec.ID); err != nil {
+		return engine.Container{}, err
+	}
 	made := engine.Container{
 		ID: spec.ID, Labels: maps.Clone(spec.Labels), Status: engine.Created, Ports: slices.Clone(spec.Ports), CreatedAt: time.Now(),
 	}
@@ -58,11 +61,15 @@ func (e *Engine) create(ctx context.Context, spec engine.Spec) (engine.Container
 		made.Address, err = e.connect(ctx, spec, netns)
 		return err
 	})
-	both.Go(func() error { return e.furnish(ctx, spec, netns) })
+	var img *image
+	both.Go(func() (err error) {
+		img, err = e.furnish(ctx, spec, netns)
+		return err
+	})
 	if err := both.Wait(); err != nil {
 		return engine.Container{}, err
 	}
-	return made, nil
+	return made, e.writeProgram(spec, img, made.Address)
 }
 
 // connect makes the network of a container.
@@ -88,20 +95,20 @@ func (e *Engine) connect(ctx context.Context, spec engine.Spec, netns chan<- str
 }
 
 // furnish makes everything of a container but its network.
-func (e *Engine) furnish(ctx context.Context, spec engine.Spec, netns <-chan struct{}) error {
+func (e *Engine) furnish(ctx context.Context, spec engine.Spec, netns <-chan struct{}) (*image, error) {
 	done := e.step(spec.ID, "image")
 	img, err := e.image(ctx, spec)
 	done()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s, who, err := e.ociSpec(ctx, spec, img)
+	s, err := e.ociSpec(ctx, spec)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	packed, err := typeurl.MarshalAny(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	done = e.step(spec.ID, "record")
 	_, err = e.client.ContainerService().Create(ctx, containers.Container{
@@ -111,21 +118,18 @@ func (e *Engine) furnish(ctx context.Context, spec engine.Spec, netns <-chan str
 	})
 	done()
 	if err != nil {
-		return fmt.Errorf("container record: %w", noSpace(err, e.cfg.StateDir))
+		return nil, fmt.Errorf("container record: %w", noSpace(err, e.cfg.StateDir))
 	}
 	mounts, err := e.snapshot(ctx, spec, img)
 	if err != nil {
-		return err
-	}
-	if err := img.makeDir(ctx, e.paths, mounts, s.Process.Cwd, who); err != nil {
-		return noSpace(err, e.cfg.StateDir)
+		return nil, err
 	}
 	select {
 	case <-netns:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	return e.task(ctx, spec, mounts)
+	return img, e.task(ctx, spec, mounts)
 }
 
 // snapshot makes the writable layer of a container.
@@ -156,12 +160,12 @@ func (e *Engine) task(ctx context.Context, spec engine.Spec, mounts []mount.Moun
 	// writes both streams into one file.
 	_, err := e.client.TaskService().Create(ctx, &tasks.CreateTaskRequest{
 		ContainerID: string(spec.ID), Rootfs: mount.ToProto(mounts),
-		Stdout: e.paths.log(spec.ID, engine.Stdout), Stderr: e.paths.log(spec.ID, engine.Stderr),
+		Stdout: e.paths.file(spec.ID, logFile), Stderr: e.paths.file(spec.ID, eventsFile),
 	})
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("make the process: %w", noSpace(unstartable(err, spec.Process, spec.RootFS), e.cfg.StateDir))
+	return fmt.Errorf("make the process: %w", noSpace(err, e.cfg.StateDir))
 }
 
 // Start runs the process of a created container.

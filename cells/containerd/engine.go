@@ -41,11 +41,15 @@ type Engine struct {
 	platform platforms.MatchComparer
 	network  *network
 	paths    paths
+	watch    *watcher
 	quiet    *containerdlog.Entry
 
 	fetches singleflight.Group
 	mu      sync.Mutex
 	images  map[string]*image // by image key; at most maxCachedImages
+
+	installing sync.Once // of the init
+	installErr error
 
 	leases        sync.Mutex // held while old leases are dropped
 	leasesDropped bool
@@ -68,13 +72,17 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd at %s: %w", cfg.Address, err)
 	}
+	watch, err := newWatcher()
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
 		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: newNetwork(cfg),
-		paths: paths{cfg.StateDir}, quiet: quietLogger(), images: map[string]*image{},
+		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{},
 	}
 	e.life, e.end = context.WithCancel(e.scope(context.Background()))
 	return e, nil
@@ -84,7 +92,7 @@ func New(cfg Config) (*Engine, error) {
 func (e *Engine) Close() error {
 	e.end()
 	e.active.Wait()
-	err := e.client.Close()
+	err := errors.Join(e.client.Close(), e.watch.close())
 	if e.lock != nil {
 		err = errors.Join(err, e.lock.Close())
 	}
@@ -144,8 +152,8 @@ func checkSpec(spec engine.Spec) error {
 			return fmt.Errorf("container %s: label %q has %d bytes with its key, more than %d", spec.ID, key, len(key)+len(value), maxLabelBytes)
 		}
 	}
-	if spec.Process.Path == "" {
-		return fmt.Errorf("container %s: the path of the program is empty: %w", spec.ID, engine.ErrProcess)
+	if spec.Program.Action == nil {
+		return fmt.Errorf("container %s: its program has no action", spec.ID)
 	}
 	for name, limit := range map[string]int32{"memory": spec.Limits.MemoryMB, "disk": spec.Limits.DiskMB, "pids": spec.Limits.MaxPids} {
 		if limit < 0 {

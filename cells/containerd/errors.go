@@ -42,29 +42,3 @@ func noSpace(err error, where string) error {
 	}
 	return fmt.Errorf("%w: free some on the disk of containerd or of %s: %w", engine.ErrNoSpace, where, err)
 }
-
-// unstartableTexts are what runc says when a program cannot be executed, and what that means.
-var unstartableTexts = [...]struct{ text, why string }{
-	{"chdir to cwd", "its directory cannot be entered"},
-	{"executable file not found", "it is not in the PATH of the process"},
-	{"no such file or directory", "there is no such file"},
-	{"permission denied", "the user may not execute it"},
-	{"is a directory", "it is a directory"},
-	{"exec format error", "it is not a program for this machine"},
-	{"not a directory", "a part of its path is no directory"},
-}
-
-// unstartable adds engine.ErrProcess when runc says that the program cannot be executed; runc's text is
-// all there is.
-func unstartable(err error, p engine.Process, image string) error {
-	text := err.Error()
-	if !strings.Contains(text, "exec: ") && !strings.Contains(text, "chdir to cwd") {
-		return err
-	}
-	for _, known := range unstartableTexts {
-		if strings.Contains(text, known.text) {
-			return fmt.Errorf("program %q in directory %q of image %s: %s: %w: %w", p.Path, p.Dir, image, known.why, engine.ErrProcess, err)
-		}
-	}
-	return err
-}

@@ -1,7 +1,6 @@
 package containerd
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -38,20 +37,25 @@ func (s *stack) killDaemon(t testing.TB) {
 	}
 }
 
-// startReady starts a container and returns its output behind the line "ready".
-func startReady(t *testing.T, e *Engine, spec engine.Spec) *bufio.Reader {
+// startReady starts a container and returns its log behind the line "ready".
+func startReady(t *testing.T, e *Engine, spec engine.Spec) engine.Log {
 	t.Helper()
 	_, err := e.Create(t.Context(), spec)
 	check(t, err)
 	check(t, e.Start(t.Context(), spec.ID))
-	logs, err := e.Logs(t.Context(), spec.ID, engine.Stdout, true)
+	logs, err := e.Logs(t.Context(), spec.ID, true)
 	check(t, err)
 	t.Cleanup(func() { logs.Close() })
-	r := bufio.NewReader(logs)
-	if line, err := r.ReadString('\n'); err != nil || line != "ready\n" {
-		t.Fatalf("read %q, %v", line, err)
+	expect(t, logs, "ready")
+	return logs
+}
+
+// expect reads the next line of a log.
+func expect(t *testing.T, log engine.Log, want string) {
+	t.Helper()
+	if line, err := log.Next(); err != nil || string(line.Text) != want {
+		t.Fatalf("read %q, %v; want %q", line.Text, err, want)
 	}
-	return r
 }
 
 // containerd dies at the end of each step of a Create. Whatever Create then says: after containerd is
@@ -163,12 +167,9 @@ func TestContainersOutliveContainerd(t *testing.T) {
 		t.Fatalf("the crash of containerd was taken for an exit: %+v", got)
 	default:
 	}
-	check(t, e.Kill(t.Context(), spec.ID, syscall.SIGUSR1))
-	if line, err := r.ReadString('\n'); err != nil || line != "tick 1\n" {
-		t.Errorf("read %q, %v", line, err)
-	}
+	expect(t, r, "tick 1")
 	check(t, e.Kill(t.Context(), spec.ID, syscall.SIGTERM))
-	if got := <-waited; got.err != nil || got.exit.Code != 0 {
+	if got := <-waited; got.err != nil || got.exit.Result == nil || got.exit.Result.Reason != "cancelled" {
 		t.Errorf("waited: %+v", got)
 	}
 	check(t, e.Destroy(t.Context(), spec.ID))

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,10 +24,22 @@ import (
 	"muster/internal/process"
 )
 
-// TestMain removes the chains that all tests share when none of them runs any more.
+// initPath is the program that runs in every container.
+var initPath string
+
+// TestMain compiles the init, and removes the chains that all tests share when none of them runs any more.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := RemoveHostPortChains(context.Background()); err != nil {
+	dir, err := os.MkdirTemp("", "muster-init")
+	if err == nil {
+		initPath = filepath.Join(dir, "muster-init")
+		err = appimage.Compile(context.Background(), "muster/cells/guest/cmd/muster-init", initPath)
+	}
+	code := 1
+	if err == nil {
+		code = m.Run()
+		err = errors.Join(RemoveHostPortChains(context.Background()), os.RemoveAll(dir))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -74,7 +87,7 @@ func (s *stack) config() Config {
 	n := cellNumber.Add(1)
 	name := fmt.Sprintf("mt-%d-%d", os.Getpid(), n)
 	cfg := Defaults()
-	cfg.Address = s.daemon.Address
+	cfg.Address, cfg.InitPath = s.daemon.Address, initPath
 	cfg.Namespace = name
 	cfg.StateDir = filepath.Join(s.dir, "state", name)
 	cfg.ImageDir = filepath.Join(s.dir, "images")
@@ -153,11 +166,7 @@ func probeFiles(t testing.TB) []appimage.File {
 func build(t testing.TB, pkg string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
-	cmd := exec.Command("go", "build", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build %s: %v: %s", pkg, err, text)
-	}
+	check(t, appimage.Compile(t.Context(), pkg, out))
 	return out
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	client "github.com/containerd/containerd/v2/client"
@@ -35,33 +34,9 @@ const (
 
 // image is what starting a container needs to know of an unpacked image.
 type image struct {
-	url    string
 	name   string // of containerd's image record
 	chain  string // of its last layer: the parent of the containers' snapshots
 	config ocispec.ImageConfig
-	passwd []byte
-	group  []byte
-
-	mu   sync.Mutex
-	dirs map[string]bool // directories known to be in the image
-}
-
-// knowsDir tells whether a directory is known to be in the image.
-func (i *image) knowsDir(dir string) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.dirs[dir]
-}
-
-// maxKnownDirs bounds image.dirs.
-const maxKnownDirs = 100
-
-func (i *image) noteDir(dir string) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if len(i.dirs) < maxKnownDirs {
-		i.dirs[dir] = true
-	}
 }
 
 // source is where an image comes from.
@@ -225,7 +200,7 @@ func (e *Engine) fetchLeased(ctx context.Context, url string, src source) (*imag
 	if _, err := e.client.ImageService().Create(ctx, record); err != nil && !errdefs.IsAlreadyExists(err) {
 		return nil, fmt.Errorf("image record: %w", err)
 	}
-	img, err := e.inspect(ctx, url, unpacked)
+	img, err := e.inspect(ctx, unpacked)
 	if err != nil {
 		return nil, fmt.Errorf("read what is in it: %w", err)
 	}
@@ -246,7 +221,7 @@ func (e *Engine) forget() {
 }
 
 // inspect reads an unpacked image; ctx has a lease.
-func (e *Engine) inspect(ctx context.Context, url string, from client.Image) (*image, error) {
+func (e *Engine) inspect(ctx context.Context, from client.Image) (*image, error) {
 	spec, err := from.Spec(ctx)
 	if err != nil {
 		return nil, err
@@ -255,23 +230,7 @@ func (e *Engine) inspect(ctx context.Context, url string, from client.Image) (*i
 	if err != nil {
 		return nil, err
 	}
-	img := &image{
-		url: url, name: from.Name(), chain: identity.ChainID(layers).String(), config: spec.Config, dirs: map[string]bool{},
-	}
-	key := "muster-view-" + uuid.NewString()
-	mounts, err := e.snapshots().View(ctx, key, img.chain)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = e.snapshots().Remove(context.WithoutCancel(ctx), key) }() // else the lease lets it go
-	err = e.paths.withMount(ctx, mounts, func(root string) error {
-		if img.passwd, err = readIn(root, "/etc/passwd"); err != nil {
-			return err
-		}
-		img.group, err = readIn(root, "/etc/group")
-		return err
-	})
-	return img, err
+	return &image{name: from.Name(), chain: identity.ChainID(layers).String(), config: spec.Config}, nil
 }
 
 // readDocument reads an index, manifest or configuration.

@@ -20,13 +20,18 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"muster/bbs/lrp"
 	"muster/cells/engine"
+	"muster/cells/step"
 	appimage "muster/integration/apps/image"
 )
 
 // probeSpec returns a container that runs the probe.
 func probeSpec(id engine.ID, rootFS string, args ...string) engine.Spec {
-	return engine.Spec{ID: id, RootFS: rootFS, Process: engine.Process{Path: "/bin/probe", Args: args, User: "app"}}
+	return engine.Spec{ID: id, RootFS: rootFS, Program: step.Program{
+		Action:   &lrp.Action{Run: &lrp.RunAction{Path: "/bin/probe", Args: args, User: "app"}},
+		Graceful: time.Minute, LogBytes: -1,
+	}}
 }
 
 // runOnce makes a container, starts it, waits for its end and destroys it.
@@ -243,7 +248,7 @@ func TestDebianNginxServesAPage(t *testing.T) {
 	port := engine.Port{Container: 8080, Host: port()}
 	spec := engine.Spec{
 		ID: "nginx", RootFS: "oci-archive://" + archive, Ports: []engine.Port{port},
-		Process: engine.Process{Path: appimage.NginxCommand[0], Args: appimage.NginxCommand[1:]},
+		Program: step.Program{Action: &lrp.Action{Run: &lrp.RunAction{Path: appimage.NginxCommand[0], Args: appimage.NginxCommand[1:]}}, LogBytes: -1},
 		Limits:  engine.Limits{MemoryMB: 64, MaxPids: 20},
 	}
 	c, err := e.Create(t.Context(), spec)

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 const (
@@ -35,7 +36,11 @@ func (e *Engine) Wait(ctx context.Context, id engine.ID) (engine.Exit, error) {
 	for {
 		ended, err := e.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: string(id)})
 		if err == nil {
-			return e.exit(id, ended.ExitStatus, ended.ExitedAt.AsTime()), nil
+			var result *step.Result
+			if ended.ExitStatus == 0 {
+				result = e.lastWords(ctx, id)
+			}
+			return e.exit(id, ended.ExitStatus, ended.ExitedAt.AsTime(), result), nil
 		}
 		if ctx.Err() != nil {
 			return engine.Exit{}, fmt.Errorf("wait for container %s: %w", id, ctx.Err())
@@ -70,12 +75,16 @@ func (e *Engine) exitWithoutTask(ctx context.Context, id engine.ID) (engine.Exit
 	return engine.Exit{Code: killedCode, OOMKilled: e.outOfMemory(id), At: time.Now()}, nil
 }
 
-// exit describes an exit that containerd told of.
-func (e *Engine) exit(id engine.ID, code uint32, at time.Time) engine.Exit {
+// exit describes an exit that containerd told of. An init that ends by itself does so with status 0, and
+// has told how its program ended.
+func (e *Engine) exit(id engine.ID, code uint32, at time.Time, result *step.Result) engine.Exit {
+	if result != nil {
+		return engine.Exit{Code: result.Code, OOMKilled: result.OutOfMemory, At: at, Result: result}
+	}
 	return engine.Exit{Code: int(code), OOMKilled: code != 0 && e.outOfMemory(id), At: at}
 }
 
-// Kill signals the process of a container, not its children.
+// Kill signals the init of a container.
 func (e *Engine) Kill(ctx context.Context, id engine.ID, signal syscall.Signal) error {
 	ctx = e.scope(ctx)
 	_, err := e.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: string(id), Signal: uint32(signal)})
@@ -166,7 +175,7 @@ func (e *Engine) describe(c engine.Container, p *task.Process) engine.Container 
 	case p.Status == task.Status_CREATED:
 		c.Status = engine.Created
 	case p.Status == task.Status_STOPPED:
-		c.Status, c.Exit = engine.Exited, e.exit(c.ID, p.ExitStatus, p.ExitedAt.AsTime())
+		c.Status, c.Exit = engine.Exited, e.exit(c.ID, p.ExitStatus, p.ExitedAt.AsTime(), e.result(c.ID))
 	default:
 		c.Status = engine.Running // also when the shim does not answer just now; Wait finds out
 	}

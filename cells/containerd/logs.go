@@ -1,43 +1,57 @@
 package containerd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"muster/cells/engine"
+	"muster/cells/guest/record"
 )
 
 const (
-	// followEvery is how often a reader that has read everything looks for more.
-	followEvery = 50 * time.Millisecond
 	// trimEvery is how often logs are held to their limit.
 	trimEvery = time.Second
 	// blockBytes is the size in which file systems give space back.
 	blockBytes = 4096
 )
 
-// Logs reads what the process of a container wrote on one stream.
-func (e *Engine) Logs(ctx context.Context, id engine.ID, stream engine.Stream, follow bool) (io.ReadCloser, error) {
-	path := e.paths.log(id, stream)
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("logs of container %s: %w", id, engine.ErrNotFound)
+// Logs reads the log of a container: what its program wrote and the notes of the cell, by time as far as
+// both are there.
+func (e *Engine) Logs(ctx context.Context, id engine.ID, follow bool) (engine.Log, error) {
+	l := &mergedLog{ctx: ctx, follow: follow, closed: make(chan struct{})}
+	for _, name := range []string{logFile, notesFile} {
+		part, err := e.openLog(e.paths.file(id, name), follow)
+		if err != nil {
+			return nil, errors.Join(gone("log of", id, err), l.Close())
+		}
+		l.parts = append(l.parts, part)
 	}
+	return l, nil
+}
+
+// Note adds lines to the notes. Each call is one write, so that lines stay whole.
+func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) error {
+	file, err := os.OpenFile(e.paths.file(id, notesFile), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, fmt.Errorf("logs of container %s: %w", id, err)
+		return gone("log of", id, err)
 	}
-	return &logReader{ctx: ctx, file: file, path: path, follow: follow, closed: make(chan struct{})}, nil
+	var text []byte
+	for _, l := range lines {
+		text = record.AppendLine(text, l)
+	}
+	_, err = file.Write(text)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return gone("log of", id, noSpace(err, e.cfg.StateDir))
+	}
+	return nil
 }
 
 // Run holds the logs of all containers to their limit until ctx ends; one caller per cell runs it.
@@ -63,8 +77,8 @@ func (e *Engine) trimLogs() error {
 	}
 	var errs []error
 	for _, id := range ids {
-		for _, stream := range []engine.Stream{engine.Stdout, engine.Stderr} {
-			errs = append(errs, trim(e.paths.log(id, stream), e.cfg.LogLimitBytes))
+		for _, name := range []string{logFile, notesFile} {
+			errs = append(errs, trim(e.paths.file(id, name), e.cfg.LogLimitBytes))
 		}
 	}
 	return errors.Join(errs...)
@@ -101,115 +115,4 @@ func trim(path string, limit int64) error {
 		return fmt.Errorf("limit %s: %w", path, err)
 	}
 	return nil
-}
-
-// logReader reads a log file from what is left of its beginning.
-type logReader struct {
-	ctx    context.Context // of the call that opened the reader
-	path   string
-	follow bool
-	closed chan struct{}
-	once   sync.Once
-
-	mu     sync.Mutex // a read against Close
-	file   *os.File
-	offset int64
-	inLine bool // after a hole: what comes is the rest of a line whose start is gone
-}
-
-func (r *logReader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	for {
-		if n, err := r.read(p); n > 0 || err != nil {
-			return n, err
-		}
-		if !r.follow {
-			return 0, io.EOF
-		}
-		_, err := os.Stat(r.path)
-		if errors.Is(err, fs.ErrNotExist) { // destroyed; what was written before still counts
-			n, err := r.read(p)
-			if n == 0 && err == nil {
-				err = io.EOF
-			}
-			return n, err
-		}
-		if err := r.pause(); err != nil {
-			return 0, err
-		}
-	}
-}
-
-func (r *logReader) pause() error {
-	timer := time.NewTimer(followEvery)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-r.ctx.Done():
-		return r.ctx.Err()
-	case <-r.closed:
-		return fs.ErrClosed
-	}
-}
-
-// read reads what there is; nothing at the end of the file.
-func (r *logReader) read(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for {
-		if err := r.skipHole(); err != nil {
-			return 0, err
-		}
-		n, err := r.file.ReadAt(p, r.offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
-		}
-		r.offset += int64(n)
-		if !r.inLine || n == 0 {
-			return n, nil
-		}
-		if end := bytes.IndexByte(p[:n], '\n'); end >= 0 {
-			r.inLine = false
-			if rest := copy(p, p[end+1:n]); rest > 0 {
-				return rest, nil
-			}
-		}
-	}
-}
-
-// skipHole moves to the next data, or to the start of a file that starts anew.
-func (r *logReader) skipHole() error {
-	info, err := r.file.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() < r.offset {
-		r.offset, r.inLine = 0, false
-	}
-	next, err := unix.Seek(int(r.file.Fd()), r.offset, unix.SEEK_DATA)
-	if errors.Is(err, unix.ENXIO) { // no data from here on
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if next > r.offset {
-		r.offset, r.inLine = next, true
-	}
-	return nil
-}
-
-// Close ends the reader, also one that waits in Read.
-func (r *logReader) Close() error {
-	err := fs.ErrClosed
-	r.once.Do(func() {
-		close(r.closed)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		err = r.file.Close()
-	})
-	return err
 }

@@ -1,7 +1,6 @@
 package containerd
 
 import (
-	"bufio"
 	"encoding/json"
 	"net"
 	"os"
@@ -33,17 +32,16 @@ func awaitListening(t *testing.T, address string) {
 // describe runs the probe and returns how it saw itself.
 func describe(t *testing.T, e *Engine, spec engine.Spec) probe.Description {
 	t.Helper()
-	spec.Process.Path, spec.Process.Args = "/bin/probe", []string{"describe"}
 	_, err := e.Create(t.Context(), spec)
 	check(t, err)
 	check(t, e.Start(t.Context(), spec.ID))
-	logs, err := e.Logs(t.Context(), spec.ID, engine.Stdout, true)
+	logs, err := e.Logs(t.Context(), spec.ID, true)
 	check(t, err)
 	defer logs.Close()
-	line, err := bufio.NewReader(logs).ReadBytes('\n')
+	line, err := logs.Next()
 	check(t, err)
 	var d probe.Description
-	check(t, json.Unmarshal(line, &d))
+	check(t, json.Unmarshal(line.Text, &d))
 	check(t, e.Destroy(t.Context(), spec.ID))
 	return d
 }
@@ -54,9 +52,11 @@ func TestProcessAndIsolation(t *testing.T) {
 	e := s.engine(t)
 	url := s.archive(t, "app.tar", appConfig,
 		appimage.File{Path: "/evil", Link: "/etc/../../../../.."}, appimage.File{Path: "/srv/here", Dir: true, Mode: 0o755})
-	spec := engine.Spec{ID: "process-1", RootFS: url, Process: engine.Process{
-		User: "app", Dir: "/made/for/app", Env: []string{"BOTH=spec", "TWICE=1", "TWICE=2"}, Nofile: 1234,
-	}}
+	nofile := uint64(1234)
+	spec := probeSpec("process-1", url, "describe")
+	spec.Program.Env = []string{"BOTH=spec", "TWICE=1", "TWICE=2"}
+	run := spec.Program.Action.Run
+	run.Dir, run.Nofile = "/made/for/app", &nofile
 	app := describe(t, e, spec)
 	slices.Sort(app.Env)
 	want := []string{"BOTH=spec", "FROM=image", "HOME=/home/app", "PATH=/usr/bin:/bin", "TWICE=2", "USER=app"}
@@ -77,19 +77,19 @@ func TestProcessAndIsolation(t *testing.T) {
 		t.Errorf("capabilities: effective %s ambient %s inheritable %s bounding %s", app.CapEff, app.CapAmb, app.CapInh, app.CapBnd)
 	}
 
-	spec.ID, spec.Process.User, spec.Process.Dir, spec.Process.Nofile = "process-2", "root", "", 0
+	spec.ID, run.User, run.Dir, run.Nofile = "process-2", "root", "", nil
 	root := describe(t, e, spec)
-	if root.UID != 0 || root.Dir != "/root" || root.CapEff != some || root.CapAmb != none || root.Nofile != defaultNofile {
+	if root.UID != 0 || root.Dir != "/root" || root.CapEff != some || root.CapAmb != none || root.Nofile != 16384 {
 		t.Errorf("root: %+v", root)
 	}
-	spec.ID, spec.Process.User, spec.Process.Dir = "process-3", "4242:77", "/evil/new"
+	spec.ID, run.User, run.Dir = "process-3", "4242:77", "/evil/new"
 	if d := describe(t, e, spec); d.UID != 4242 || d.GID != 77 || d.Dir != "/new" {
 		t.Errorf("numeric user in a directory behind a link: %+v", d)
 	}
 	if _, err := os.Stat("/new"); err == nil {
 		t.Error("a link in the image led to a directory on the cell")
 	}
-	spec.ID, spec.Privileged, spec.Process.User, spec.Process.Dir = "process-4", true, "root", "/srv/here"
+	spec.ID, spec.Privileged, run.User, run.Dir = "process-4", true, "root", "/srv/here"
 	if d := describe(t, e, spec); d.Seccomp != "0" || d.CapEff <= some || d.Dir != "/srv/here" {
 		t.Errorf("privileged: %+v", d)
 	}
@@ -106,10 +106,10 @@ func TestLimits(t *testing.T) {
 	check(t, err)
 	check(t, e.Start(t.Context(), spec.ID))
 	want := map[string]string{
-		"memory/memory.limit_in_bytes": "50331648", "memory/memory.memsw.limit_in_bytes": "50331648", "pids/pids.max": "77", "cpu/cpu.shares": "512",
+		"memory/memory.limit_in_bytes": "50331648", "memory/memory.memsw.limit_in_bytes": "50331648", "pids/pids.max": "93", "cpu/cpu.shares": "512",
 	}
 	if unified() {
-		want = map[string]string{"memory.max": "50331648", "memory.swap.max": "0", "pids.max": "77", "cpu.weight": "20"}
+		want = map[string]string{"memory.max": "50331648", "memory.swap.max": "0", "pids.max": "93", "cpu.weight": "20"}
 	}
 	for name, value := range want {
 		controller, file := filepath.Split(name)
@@ -147,34 +147,37 @@ func TestLogsAreBounded(t *testing.T) {
 	spec := probeSpec("flood", url, "flood", "4")
 	_, err := e.Create(t.Context(), spec)
 	check(t, err)
-	follower, err := e.Logs(t.Context(), spec.ID, engine.Stdout, true)
+	follower, err := e.Logs(t.Context(), spec.ID, true)
 	check(t, err)
 	defer follower.Close()
 	check(t, e.Start(t.Context(), spec.ID))
-	lines := bufio.NewScanner(follower)
-	for lines.Scan() && lines.Text() != "ready" {
+	for line := (engine.Line{}); string(line.Text) != "ready"; {
+		line, err = follower.Next()
+		check(t, err)
 	}
-	check(t, lines.Err())
 	check(t, e.trimLogs())
-	path := e.paths.log(spec.ID, engine.Stdout)
+	path := e.paths.file(spec.ID, logFile)
 	if used := blocksOf(t, path); used > s.cfg.LogLimitBytes {
 		t.Errorf("%d bytes on disk after the limit was enforced, want at most %d", used, s.cfg.LogLimitBytes)
 	}
-	late, err := e.Logs(t.Context(), spec.ID, engine.Stdout, true)
+	late, err := e.Logs(t.Context(), spec.ID, true)
 	check(t, err)
 	defer late.Close()
 	first, count := "", 0
-	for lines := bufio.NewScanner(late); lines.Scan() && lines.Text() != "ready"; count++ {
+	for ; ; count++ {
+		line, err := late.Next()
+		check(t, err)
 		if count == 0 {
-			first = lines.Text()
+			first = string(line.Text)
+		}
+		if string(line.Text) == "ready" {
+			break
 		}
 	}
 	if !strings.HasPrefix(first, "line ") || count < 1000 || strings.HasPrefix(first, "line 00000000") {
 		t.Errorf("a late reader gets %d lines from %q on, want the newer ones, whole", count, first)
 	}
 	check(t, e.Kill(t.Context(), spec.ID, 15))
-	if !lines.Scan() || lines.Text() != "stopping" {
-		t.Errorf("the follower lost its place: %q", lines.Text())
-	}
+	expect(t, follower, "stopping") // it has not lost its place
 	check(t, e.Destroy(t.Context(), spec.ID))
 }

@@ -43,9 +43,6 @@ func (e *Engine) RemoveAll(ctx context.Context) error {
 			break // another cell's
 		}
 	}
-	if err := e.paths.dropMounts(); err != nil {
-		return err
-	}
 	_ = os.Remove(filepath.Join(runcState, e.cfg.Namespace)) // empty by now, or of no importance
 	return os.RemoveAll(e.cfg.StateDir)
 }

@@ -3,7 +3,6 @@ package containerd
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 
 	"github.com/containerd/containerd/v2/contrib/seccomp"
@@ -12,11 +11,10 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"muster/cells/engine"
+	"muster/cells/guest"
 )
 
 const (
-	// defaultNofile is how many files a process may open unless it is told otherwise.
-	defaultNofile = 16384
 	// maxCPUShares are the shares of a container with CPU weight 100.
 	maxCPUShares = 1024
 	// minCPUShares is the kernel's bound.
@@ -35,46 +33,31 @@ var maskedPaths = []string{
 	"/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 }
 
-// ociSpec returns the OCI specification of a container, and the account of its process.
-func (e *Engine) ociSpec(ctx context.Context, spec engine.Spec, img *image) (*oci.Spec, account, error) {
-	who, err := img.account(spec.Process.User)
-	if err != nil {
-		return nil, account{}, err
-	}
-	dir := spec.Process.Dir
-	if dir == "" {
-		dir = who.home
-	}
-	if !path.IsAbs(dir) {
-		return nil, account{}, fmt.Errorf("directory %q of the process: want an absolute path: %w", dir, engine.ErrProcess)
-	}
+// ociSpec returns the OCI specification of a container. Its process is the init, as root.
+func (e *Engine) ociSpec(ctx context.Context, spec engine.Spec) (*oci.Spec, error) {
 	record := &containers.Container{ID: string(spec.ID)}
 	s, err := oci.GenerateSpec(ctx, nil, record, oci.WithDefaultUnixDevices)
 	if err != nil {
-		return nil, account{}, err
+		return nil, err
 	}
 	s.Hostname = hostname(spec.ID)
-	s.Process.Args = append([]string{spec.Process.Path}, spec.Process.Args...)
-	s.Process.Env = img.environment(spec.Process, who)
-	s.Process.Cwd = path.Clean(dir)
-	s.Process.User = specs.User{UID: who.uid, GID: who.gid, AdditionalGids: who.groups}
-	s.Process.NoNewPrivileges = false // as on Diego's cells: setuid programs work
-	nofile := spec.Process.Nofile
-	if nofile == 0 {
-		nofile = defaultNofile
-	}
-	s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: nofile, Hard: nofile}}
+	s.Process.Args = []string{guestInit}
+	s.Process.Env = nil // its processes get theirs from the program
+	s.Process.Cwd = "/"
+	s.Process.NoNewPrivileges = !spec.Privileged
+	s.Process.OOMScoreAdj = new(int) // not that of the shim
+	s.Process.Rlimits = nil          // those of containerd: the init sets the limits of each process, which it cannot raise
 	s.Linux.RootfsPropagation = "private"
 	s.Linux.CgroupsPath = e.cgroup(spec.ID)
 	setLimits(s.Linux.Resources, spec.Limits)
 	e.setMounts(s, spec.ID)
 	e.setNetns(s, spec.ID)
-	return s, who, isolate(ctx, s, spec.Privileged, who)
+	return s, isolate(ctx, s, spec.Privileged)
 }
 
-// isolate sets what a process may do. A process that is not root gets no effective capabilities, and
-// nobody gets ambient or inheritable ones, which would survive the execution of other programs.
-func isolate(ctx context.Context, s *oci.Spec, privileged bool, who account) error {
+// isolate sets what root may do in the container; other users may do nothing of it, for nobody gets
+// ambient or inheritable capabilities, which would survive the execution of other programs.
+func isolate(ctx context.Context, s *oci.Spec, privileged bool) error {
 	if privileged {
 		if err := oci.WithPrivileged(ctx, nil, nil, s); err != nil {
 			return err
@@ -86,10 +69,7 @@ func isolate(ctx context.Context, s *oci.Spec, privileged bool, who account) err
 		s.Process.Capabilities.Ambient = nil
 		return nil
 	}
-	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: unprivileged, Permitted: unprivileged}
-	if who.uid == 0 {
-		s.Process.Capabilities.Effective = unprivileged
-	}
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: unprivileged, Permitted: unprivileged, Effective: unprivileged}
 	s.Linux.MaskedPaths = maskedPaths
 	s.Linux.Seccomp = seccomp.DefaultProfile(s) // depends on the capabilities
 	return nil
@@ -105,7 +85,7 @@ func setLimits(r *specs.LinuxResources, limits engine.Limits) {
 		}
 	}
 	if limits.MaxPids > 0 {
-		pids := int64(limits.MaxPids)
+		pids := int64(limits.MaxPids) + initPids
 		r.Pids = &specs.LinuxPids{Limit: &pids}
 	}
 	weight := uint64(min(max(limits.CPUWeight, 1), 100))
@@ -119,6 +99,9 @@ func (e *Engine) setMounts(s *oci.Spec, id engine.ID) {
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/run" })
 	s.Mounts = append(s.Mounts, specs.Mount{
 		Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
+	})
+	s.Mounts = append(s.Mounts, specs.Mount{
+		Destination: guest.Dir, Type: "bind", Source: e.paths.guest(id), Options: []string{"bind", "private", "ro", "nosuid", "nodev"},
 	})
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		s.Mounts = append(s.Mounts, specs.Mount{

@@ -18,18 +18,10 @@ func (p paths) containers() string            { return filepath.Join(p.root, "co
 func (p paths) container(id engine.ID) string { return filepath.Join(p.containers(), string(id)) }
 func (p paths) netnsDir() string              { return filepath.Join(p.root, "netns") }
 func (p paths) netns(id engine.ID) string     { return filepath.Join(p.netnsDir(), string(id)) }
-func (p paths) mounts() string                { return filepath.Join(p.root, "mounts") }
 func (p paths) ipam() string                  { return filepath.Join(p.root, "ipam") }
 func (p paths) cniCache() string              { return filepath.Join(p.root, "cni") }
 
 func (p paths) file(id engine.ID, name string) string { return filepath.Join(p.container(id), name) }
-
-func (p paths) log(id engine.ID, stream engine.Stream) string {
-	if stream == engine.Stderr {
-		return p.file(id, "stderr")
-	}
-	return p.file(id, "stdout")
-}
 
 // The files of a container.
 const (
@@ -74,7 +66,7 @@ func (p paths) fill(spec engine.Spec, dns []string) error {
 	}
 	hostname := hostname(spec.ID)
 	files := map[string]string{
-		"hosts": hostsFile("", hostname), "hostname": hostname + "\n", "resolv.conf": resolv, "stdout": "", "stderr": "",
+		"hosts": hostsFile("", hostname), "hostname": hostname + "\n", "resolv.conf": resolv, logFile: "", eventsFile: "", notesFile: "",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(p.file(spec.ID, name), []byte(text), 0o644); err != nil {

@@ -13,35 +13,79 @@ import (
 	"io"
 	"syscall"
 	"time"
+	"unicode/utf8"
+
+	"muster/cells/step"
 )
 
 // ID identifies a container: letters, digits and -, at most 64 characters.
 type ID string
 
 // Engine makes and destroys containers. All methods may be called concurrently; calls for one
-// container are made one after another by its owner, except Wait, Kill and Logs.
+// container are made one after another by its owner, except Wait, Events, Kill, Deliver, Open, Note and Logs.
 type Engine interface {
 	// Create makes a container: its image is fetched and unpacked, its network and ports are set
-	// up, its process is not yet running. On an error nothing of it is left.
+	// up, its program is not yet running. On an error nothing of it is left.
 	Create(ctx context.Context, spec Spec) (Container, error)
-	// Start runs the process of a created container.
+	// Start runs the program of a created container.
 	Start(ctx context.Context, id ID) error
-	// Wait returns when the process of a started container has ended, how it ended. It works for
+	// Events returns what the program of a container has told, without the first n events; it waits until
+	// there is more than that. It works for containers of an earlier life of the caller.
+	Events(ctx context.Context, id ID, n int) ([]step.Event, error)
+	// Wait returns when the program of a started container has ended, how it ended. It works for
 	// containers of an earlier life of the caller, and may be called more than once.
 	Wait(ctx context.Context, id ID) (Exit, error)
-	// Kill signals the process. A process that has ended is no error.
+	// Kill signals the program: SIGTERM interrupts it (see step.Run), SIGKILL ends all its processes.
+	// Other signals are ignored. A program that has ended is no error.
 	Kill(ctx context.Context, id ID, signal syscall.Signal) error
+	// Deliver answers the nth transfer of the program (see step.Event). A second answer is ignored.
+	Deliver(ctx context.Context, id ID, n int, answer Delivery) error
+	// Open opens a regular file of a running container, as its program sees it.
+	Open(ctx context.Context, id ID, path string) (io.ReadCloser, error)
 	// Destroy removes a container in any state and all that belongs to it. One that does not
 	// exist is no error. On an error it can be called again.
 	Destroy(ctx context.Context, id ID) error
 	// List returns all containers of this engine's owner, half-made ones included.
 	List(ctx context.Context) ([]Container, error)
-	// Logs returns what the process wrote on one stream so far, and with follow also what it goes
-	// on to write until the container is destroyed or ctx ends. Output is kept from the first
-	// start of the process on, through restarts of the caller, up to the engine's limit.
-	Logs(ctx context.Context, id ID, stream Stream, follow bool) (io.ReadCloser, error)
+	// Logs returns the log of a container so far, and with follow also what comes until the container is
+	// destroyed or ctx ends. The log is kept from the making of the container on, through restarts of
+	// the caller, up to the engine's limit; then the oldest part goes.
+	Logs(ctx context.Context, id ID, follow bool) (Log, error)
+	// Note adds lines to the log of a container that come from the cell.
+	Note(ctx context.Context, id ID, lines ...Line) error
 	// Ping tells whether the engine answers.
 	Ping(ctx context.Context) error
+}
+
+// Log is a log that is being read. Close may be called at any time, also while Next waits.
+type Log interface {
+	// Next returns the next line, or io.EOF. Its text is valid until the next call.
+	Next() (Line, error)
+	Close() error
+}
+
+// Line is a line of a log.
+type Line struct {
+	At     time.Time
+	Source string // who wrote it: APP/PROC/WEB, HEALTH, ...
+	Stream step.Stream
+	Text   []byte // without its end; at most MaxLine bytes
+}
+
+// MaxLine is the longest line of a log, in bytes; longer ones are split between characters.
+const MaxLine = 61_440
+
+// Cut returns where to split a text that is longer than MaxLine: before the character that would go
+// beyond it.
+func Cut(text []byte) int {
+	end := MaxLine
+	for end > MaxLine-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	if !utf8.RuneStart(text[end]) { // no text at all
+		return MaxLine
+	}
+	return end
 }
 
 // Spec says what to make.
@@ -51,27 +95,30 @@ type Spec struct {
 	RootFS string            // URL: docker://, oci-archive://, oci-layout://, preloaded:
 	// Username and Password are for the registry.
 	Username, Password string
-	Process            Process
-	Limits             Limits
-	Ports              []Port
-	Privileged         bool
+	// Program is what runs. The environment of the image comes before its Env, and the user of the
+	// image is that of processes that name none.
+	Program step.Program
+	// AddressEnv names a variable that holds the address of the container for all processes; empty: none.
+	AddressEnv string
+	Limits     Limits
+	Ports      []Port
+	Privileged bool
 }
 
-// Process is what runs in a container.
-type Process struct {
-	Path   string   // looked up in the PATH of Env when it holds no slash
-	Args   []string // without the program
-	Env    []string // NAME=value; later ones win; added to those of the image
-	Dir    string   // empty: the home of the user; made when missing
-	User   string   // name or uid[:gid] in the container; empty: that of the image
-	Nofile uint64   // 0: the engine's default
+// Delivery is the answer to a transfer.
+type Delivery struct {
+	Archive string // path of a plain tar file on the cell, for a download
+	Size    int64  // bytes that were moved
+	Cached  bool   // the network was not needed
+	Error   string // why it failed, for people; empty: it did not
 }
 
 // Limits bound a container. 0 means no limit.
 type Limits struct {
 	MemoryMB int32
 	DiskMB   int32
-	MaxPids  int32
+	// MaxPids bounds the processes and threads of the program; those of the engine's own do not count.
+	MaxPids int32
 	// CPUWeight is the share under contention in percent of the largest share; 0 counts as 1.
 	CPUWeight uint32
 }
@@ -103,21 +150,13 @@ const (
 	Exited  Status = "exited"
 )
 
-// Exit says how a process ended.
+// Exit says how a program ended.
 type Exit struct {
 	Code      int // 128+n when ended by signal n
 	OOMKilled bool
 	At        time.Time
+	Result    *step.Result // nil: it was ended before it could tell
 }
-
-// Stream is one of the two outputs of a process.
-type Stream int
-
-// The streams.
-const (
-	Stdout Stream = 1
-	Stderr Stream = 2
-)
 
 // What can go wrong in a way that callers tell apart; the text of the wrapping error says which
 // image, user, path or directory, and what to do.
@@ -132,6 +171,4 @@ var (
 	ErrAway = errors.New("container engine does not answer")
 	// ErrNoSpace: a disk of the cell is full.
 	ErrNoSpace = errors.New("no space left on the cell")
-	// ErrProcess: the process cannot be started: no such program, user or directory.
-	ErrProcess = errors.New("process cannot be started")
 )

@@ -14,7 +14,9 @@ func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(*testing.T) enginetest.Harness {
 		const program = "/bin/probe"
 		run := func(p Proc) int {
-			return probe.Run(probe.Process{Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr})
+			return probe.Run(probe.Process{Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr, ReadFile: p.ReadFile,
+				WriteFile: func(path string, content []byte) error { p.WriteFile(path, content); return nil },
+			})
 		}
 		host := NewHost(map[string]Image{
 			"oci-archive:///app.tar": {Programs: map[string]Program{program: run, "probe": run}, Users: []string{"app"}},

@@ -1,6 +1,9 @@
 package inmem
 
 import (
+	"context"
+	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"sync"
@@ -8,40 +11,41 @@ import (
 	"time"
 
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 // container is one container of a host. Its lock is never held together with the host's.
 type container struct {
 	spec      engine.Spec
-	program   Program
+	image     Image
 	address   string
 	createdAt time.Time
 
-	signals chan syscall.Signal
-	killed  chan struct{} // closed by kill
-	ended   chan struct{} // closed when exit is set
-	gone    chan struct{} // closed by destroy
-	done    chan struct{} // closed when the program has returned; nil before start
+	events *record[step.Event]
+	log    *record[engine.Line]
 
-	out, err *record
+	interrupt chan struct{}  // closed by SIGTERM
+	killed    chan struct{}  // closed by kill
+	ended     chan struct{}  // closed when exit is set
+	gone      chan struct{}  // closed by destroy
+	running   sync.WaitGroup // the program, and all its processes
 
-	mu     sync.Mutex
-	status engine.Status
-	exit   engine.Exit
+	mu        sync.Mutex
+	status    engine.Status
+	exit      engine.Exit
+	files     map[string][]byte // by path in the container
+	delivered map[int]chan engine.Delivery
 }
 
-func newContainer(spec engine.Spec, program Program) *container {
+func newContainer(spec engine.Spec, image Image) *container {
 	spec.Labels = maps.Clone(spec.Labels)
 	spec.Ports = slices.Clone(spec.Ports)
-	spec.Process.Args = slices.Clone(spec.Process.Args)
-	spec.Process.Env = slices.Clone(spec.Process.Env)
-	c := &container{
-		spec: spec, program: program, status: engine.Created, createdAt: time.Now(),
-		signals: make(chan syscall.Signal, maxSignals),
-		killed:  make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
+	return &container{
+		spec: spec, image: image, status: engine.Created, createdAt: time.Now(),
+		events: newRecord[step.Event](0), log: newRecord[engine.Line](logLimit),
+		interrupt: make(chan struct{}), killed: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
+		files: map[string][]byte{}, delivered: map[int]chan engine.Delivery{},
 	}
-	c.out, c.err = newRecord(c.gone), newRecord(c.gone)
-	return c
 }
 
 // start runs the program. It reports false when the container was not waiting for that.
@@ -52,65 +56,58 @@ func (c *container) start() bool {
 		return false
 	}
 	c.status = engine.Running
-	c.done = make(chan struct{})
-	process := c.spec.Process
-	proc := Proc{
-		Args: process.Args, Env: process.Env, Dir: process.Dir, User: process.User,
-		Signals: c.signals, Killed: c.killed, Stdout: c.out, Stderr: c.err,
+	program := c.spec.Program
+	if c.spec.AddressEnv != "" {
+		program.LastEnv = append(slices.Clip(program.LastEnv), c.spec.AddressEnv+"="+c.address)
 	}
-	go func(done chan struct{}) {
-		defer close(done)
-		c.end(c.program(proc))
-	}(c.done)
+	c.running.Go(func() {
+		ctx, cancel := context.WithCancel(context.Background()) // the program outlives whoever starts it
+		defer cancel()
+		go func() {
+			select {
+			case <-c.interrupt:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		result := step.Run(ctx, program, guest{c})
+		c.end(engine.Exit{Code: result.Code, Result: &result})
+	})
 	return true
 }
 
-// end notes the exit; the first one counts.
-func (c *container) end(code int) {
+// end notes the exit; the first one counts. What still runs is killed.
+func (c *container) end(e engine.Exit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status != engine.Running {
 		return
 	}
-	c.status = engine.Exited
-	c.exit = engine.Exit{Code: code, At: time.Now()}
-	close(c.ended)
-}
-
-// signal delivers a signal to a running program; the kernel's SIGKILL needs no co-operation.
-func (c *container) signal(s syscall.Signal) {
-	if s == syscall.SIGKILL {
-		c.kill()
-		return
-	}
-	select {
-	case c.signals <- s:
-	default:
-	}
-}
-
-func (c *container) kill() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.status != engine.Running {
-		return
-	}
-	c.status = engine.Exited
-	c.exit = engine.Exit{Code: 128 + int(syscall.SIGKILL), At: time.Now()}
+	c.status, c.exit = engine.Exited, e
+	c.exit.At = time.Now()
 	close(c.ended)
 	closeOnce(c.killed)
 }
 
-// destroy ends the process, waits for its program and ends all readers of its output.
-func (c *container) destroy() {
-	c.kill()
-	c.mu.Lock()
-	done := c.done
-	closeOnce(c.killed) // a program that has been outlived by its process still looks at it
-	c.mu.Unlock()
-	if done != nil {
-		<-done
+// signal delivers a signal to the program; the kernel's SIGKILL needs no co-operation.
+func (c *container) signal(s syscall.Signal) {
+	switch s {
+	case syscall.SIGKILL:
+		c.end(engine.Exit{Code: 128 + int(syscall.SIGKILL)})
+	case syscall.SIGTERM:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		closeOnce(c.interrupt)
 	}
+}
+
+// destroy ends the program, waits for all of it and ends all who wait for the container.
+func (c *container) destroy() {
+	c.signal(syscall.SIGKILL)
+	c.mu.Lock()
+	closeOnce(c.killed) // also if it was never started
+	c.mu.Unlock()
+	c.running.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	closeOnce(c.gone)
@@ -124,6 +121,40 @@ func (c *container) describe() engine.Container {
 		ID: c.spec.ID, Labels: maps.Clone(c.spec.Labels), Status: c.status, Exit: c.exit,
 		Address: c.address, Ports: slices.Clone(c.spec.Ports), CreatedAt: c.createdAt,
 	}
+}
+
+// deliver answers a transfer; the first answer counts.
+func (c *container) deliver(n int, answer engine.Delivery) {
+	select {
+	case c.answer(n) <- answer:
+	default:
+	}
+}
+
+// answer is where the answer to a transfer comes.
+func (c *container) answer(n int) chan engine.Delivery {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.delivered[n] == nil {
+		c.delivered[n] = make(chan engine.Delivery, 1)
+	}
+	return c.delivered[n]
+}
+
+func (c *container) writeFile(path string, content []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files[path] = slices.Clone(content)
+}
+
+func (c *container) readFile(path string) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	content, ok := c.files[path]
+	if !ok {
+		return nil, fmt.Errorf("open %s of container %s: %w", path, c.spec.ID, fs.ErrNotExist)
+	}
+	return content, nil
 }
 
 // closeOnce closes ch unless it is; the container's lock is held.

@@ -1,6 +1,7 @@
 package inmem
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"syscall"
 
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 // Engine is one life of a caller on a host. All methods may be called concurrently.
@@ -28,11 +30,7 @@ func (e *Engine) Create(ctx context.Context, spec engine.Spec) (engine.Container
 	if err := pause(ctx, image.Takes); err != nil {
 		return engine.Container{}, fmt.Errorf("create container %s: %w", spec.ID, err)
 	}
-	program, err := image.program(spec.Process)
-	if err != nil {
-		return engine.Container{}, fmt.Errorf("create container %s: %w", spec.ID, err)
-	}
-	c := newContainer(spec, program)
+	c := newContainer(spec, image)
 	if err := e.host.add(c); err != nil {
 		return engine.Container{}, err
 	}
@@ -52,7 +50,7 @@ func (h *Host) add(c *container) error {
 	return nil
 }
 
-// Start runs the program of a created container.
+// Start runs the program of a created container; see step.Run.
 func (e *Engine) Start(_ context.Context, id engine.ID) error {
 	c := e.find(id)
 	if c == nil {
@@ -112,17 +110,69 @@ func (e *Engine) List(context.Context) ([]engine.Container, error) {
 	return all, nil
 }
 
-// Logs reads what the process wrote on one stream.
-func (e *Engine) Logs(ctx context.Context, id engine.ID, stream engine.Stream, follow bool) (io.ReadCloser, error) {
+// Events returns what the program has told.
+func (e *Engine) Events(ctx context.Context, id engine.ID, n int) ([]step.Event, error) {
 	c := e.find(id)
 	if c == nil {
-		return nil, notFound("read the logs of", id)
+		return nil, notFound("hear", id)
 	}
-	from := c.out
-	if stream == engine.Stderr {
-		from = c.err
+	for {
+		told, more := c.events.from(n)
+		if len(told) > 0 {
+			return told, nil
+		}
+		select {
+		case <-more:
+		case <-c.gone:
+			return nil, notFound("hear", id)
+		case <-ctx.Done():
+			return nil, fmt.Errorf("hear container %s: %w", id, ctx.Err())
+		}
 	}
-	return &reader{record: from, follow: follow, ctx: ctx, closed: make(chan struct{})}, nil
+}
+
+// Deliver answers a transfer.
+func (e *Engine) Deliver(_ context.Context, id engine.ID, n int, answer engine.Delivery) error {
+	c := e.find(id)
+	if c == nil {
+		return notFound("deliver to", id)
+	}
+	c.deliver(n, answer)
+	return nil
+}
+
+// Open opens a file that a program has written.
+func (e *Engine) Open(_ context.Context, id engine.ID, path string) (io.ReadCloser, error) {
+	c := e.find(id)
+	if c == nil {
+		return nil, notFound("open a file of", id)
+	}
+	content, err := c.readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(content)), nil
+}
+
+// Logs reads the log.
+func (e *Engine) Logs(ctx context.Context, id engine.ID, follow bool) (engine.Log, error) {
+	c := e.find(id)
+	if c == nil {
+		return nil, notFound("read the log of", id)
+	}
+	return &logReader{container: c, follow: follow, ctx: ctx, closed: make(chan struct{})}, nil
+}
+
+// Note adds lines to the log.
+func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) error {
+	c := e.find(id)
+	if c == nil {
+		return notFound("write the log of", id)
+	}
+	for _, l := range lines {
+		c.log.add(l)
+	}
+	return nil
 }
 
 // Ping tells whether the host answers; see Host.SetPingError.

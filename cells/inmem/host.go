@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 // Program is what a process does. It returns the exit code. It must return soon after Proc.Killed
@@ -27,6 +28,9 @@ type Proc struct {
 	// Killed is closed by SIGKILL and by Destroy.
 	Killed         <-chan struct{}
 	Stdout, Stderr io.Writer
+	// WriteFile and ReadFile are the file system of the container.
+	WriteFile func(path string, content []byte)
+	ReadFile  func(path string) ([]byte, error)
 }
 
 // maxSignals bounds the signals that wait for a program; more are dropped, as Unix merges them.
@@ -34,7 +38,7 @@ const maxSignals = 16
 
 // Image is what a root file system URL stands for on a host.
 type Image struct {
-	// Programs by Process.Path. The key "*" stands for every path not named.
+	// Programs by path. The key "*" stands for every path not named.
 	Programs map[string]Program
 	// Users that exist besides root and numbers; the key "*" allows any.
 	Users []string
@@ -100,7 +104,7 @@ func (h *Host) Leave(id engine.ID, labels map[string]string, ports ...engine.Por
 	if h.containers[id] != nil {
 		return fmt.Errorf("container %s: %w", id, engine.ErrExists)
 	}
-	c := newContainer(engine.Spec{ID: id, Labels: labels, Ports: ports}, nil)
+	c := newContainer(engine.Spec{ID: id, Labels: labels, Ports: ports}, Image{})
 	c.status = engine.Partial
 	h.containers[id] = c
 	return nil
@@ -120,17 +124,17 @@ func (h *Host) image(url string) (Image, error) {
 	return image, image.Err
 }
 
-// program returns the program of a spec, or why it cannot be started.
-func (i Image) program(p engine.Process) (Program, error) {
+// program returns the program of a process, or why it cannot be started.
+func (i Image) program(p step.Process) (Program, error) {
 	program, ok := i.Programs[p.Path]
 	if !ok {
 		program, ok = i.Programs["*"]
 	}
 	if !ok {
-		return nil, fmt.Errorf("program %q is not in the image: %w", p.Path, engine.ErrProcess)
+		return nil, fmt.Errorf("program %q is not in the image", p.Path)
 	}
 	if !i.hasUser(p.User) {
-		return nil, fmt.Errorf("user %q is not in the image: %w", p.User, engine.ErrProcess)
+		return nil, fmt.Errorf("user %q is not in the image", p.User)
 	}
 	return program, nil
 }

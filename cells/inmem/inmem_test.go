@@ -9,11 +9,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"muster/bbs/lrp"
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 func spec(id engine.ID) engine.Spec {
-	return engine.Spec{ID: id, RootFS: "docker:///app", Process: engine.Process{Path: "/app"}}
+	return engine.Spec{ID: id, RootFS: "docker:///app", Program: step.Program{
+		Action: &lrp.Action{Run: &lrp.RunAction{Path: "/app"}}, Graceful: time.Hour,
+	}}
 }
 
 // In a synctest bubble a day of containers takes no time, and nothing is left running at its end.

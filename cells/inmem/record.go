@@ -4,90 +4,95 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"muster/cells/engine"
 )
 
-// logLimit bounds what is kept of one stream, in bytes; the oldest half goes when it is exceeded.
-const logLimit = 1 << 20
+// logLimit bounds the lines that are kept of a log; the oldest half goes when it is exceeded.
+const logLimit = 10_000
 
-// record is what a process wrote on one stream.
-type record struct {
-	gone <-chan struct{} // closed when the container is destroyed
+// record is a list that grows and is waited for.
+type record[T any] struct {
+	limit int // 0: none
 
 	mu    sync.Mutex
-	start int // offset of data[0] in the stream
-	data  []byte
-	grown chan struct{} // closed and replaced by each write
+	start int // number of all[0]
+	all   []T
+	grown chan struct{} // closed and replaced with every addition
 }
 
-func newRecord(gone <-chan struct{}) *record {
-	return &record{gone: gone, grown: make(chan struct{})}
+func newRecord[T any](limit int) *record[T] {
+	return &record[T]{limit: limit, grown: make(chan struct{})}
 }
 
-// Write appends p; it never fails and never blocks.
-func (r *record) Write(p []byte) (int, error) {
+func (r *record[T]) add(v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.data = append(r.data, p...)
-	if over := len(r.data) - logLimit; over > 0 {
-		drop := max(over, logLimit/2)
-		r.data = append([]byte(nil), r.data[drop:]...)
+	r.all = append(r.all, v)
+	if r.limit > 0 && len(r.all) > r.limit {
+		drop := r.limit / 2
+		r.all = append([]T(nil), r.all[drop:]...)
 		r.start += drop
 	}
 	close(r.grown)
 	r.grown = make(chan struct{})
-	return len(p), nil
 }
 
-// next copies what is kept from offset on, and returns the offset after it and what is closed when
-// there is more.
-func (r *record) next(p []byte, offset int) (n, after int, grown <-chan struct{}) {
+// from returns what there is from the nth on, and what is closed when there is more.
+func (r *record[T]) from(n int) ([]T, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	offset = max(offset, r.start)
-	n = copy(p, r.data[offset-r.start:])
-	return n, offset + n, r.grown
-}
-
-// reader reads a record from its beginning; with follow it waits for more.
-type reader struct {
-	record *record
-	follow bool
-	ctx    context.Context // of the call that opened the reader
-	closed chan struct{}
-	once   sync.Once
-	offset int
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+	if n = max(n-r.start, 0); n > len(r.all) {
+		n = len(r.all)
 	}
+	return append([]T(nil), r.all[n:]...), r.grown
+}
+
+// next returns the first that is kept from the nth on, and its number.
+func (r *record[T]) next(n int) (v T, number int, ok bool, grown <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n = max(n, r.start)
+	if n-r.start < len(r.all) {
+		return r.all[n-r.start], n, true, r.grown
+	}
+	return v, n, false, r.grown
+}
+
+// logReader reads the log of a container from its beginning; with follow it waits for more.
+type logReader struct {
+	container *container
+	follow    bool
+	ctx       context.Context // of the call that opened the reader
+	closed    chan struct{}
+	once      sync.Once
+	n         int
+}
+
+func (r *logReader) Next() (engine.Line, error) {
+	gone := r.container.gone
 	for {
-		n, after, grown := r.record.next(p, r.offset)
-		r.offset = after
-		if n > 0 {
-			return n, nil
+		line, n, ok, grown := r.container.log.next(r.n)
+		if ok {
+			r.n = n + 1
+			return line, nil
 		}
-		if !r.follow {
-			return 0, io.EOF
+		if !r.follow || gone == nil {
+			return engine.Line{}, io.EOF
 		}
 		select {
 		case <-grown:
 		case <-r.closed:
-			return 0, io.ErrClosedPipe
+			return engine.Line{}, io.ErrClosedPipe
 		case <-r.ctx.Done():
-			return 0, r.ctx.Err()
-		case <-r.record.gone:
-			if n, after, _ := r.record.next(p, r.offset); n > 0 {
-				r.offset = after
-				return n, nil
-			}
-			return 0, io.EOF
+			return engine.Line{}, r.ctx.Err()
+		case <-gone:
+			gone = nil // what was written before still counts
 		}
 	}
 }
 
-func (r *reader) Close() error {
+func (r *logReader) Close() error {
 	r.once.Do(func() { close(r.closed) })
 	return nil
 }

@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"muster/bbs/lrp"
@@ -16,6 +17,28 @@ func (p Program) Transfers() []*lrp.Action {
 		}
 	})
 	return all
+}
+
+// WithoutAddresses returns a copy of a program without what is only needed to carry out its transfers: the
+// URLs, which may hold secrets.
+func (p Program) WithoutAddresses() (Program, error) {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return Program{}, fmt.Errorf("copy program: %w", err)
+	}
+	var out Program
+	if err := json.Unmarshal(text, &out); err != nil {
+		return Program{}, fmt.Errorf("copy program: %w", err)
+	}
+	for _, a := range out.Transfers() {
+		switch {
+		case a.Download != nil:
+			a.Download.From = ""
+		default:
+			a.Upload.To = ""
+		}
+	}
+	return out, nil
 }
 
 // visit calls fn for every action, outer ones first.

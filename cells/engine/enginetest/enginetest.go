@@ -3,7 +3,6 @@
 package enginetest
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/bbs/lrp"
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 // patience bounds how long anything may take; a test fails when it is reached.
@@ -66,6 +67,12 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"a missing image", (*suite).missingImage},
 		{"a missing program", (*suite).missingProgram},
 		{"an unknown user", (*suite).unknownUser},
+		{"setup, action and sidecar", (*suite).program},
+		{"a download", (*suite).download},
+		{"an upload", (*suite).upload},
+		{"a result file", (*suite).resultFile},
+		{"notes of the cell", (*suite).notes},
+		{"events are waited for", (*suite).events},
 		{"program of the PATH", (*suite).inPath},
 		{"adoption", (*suite).adoption},
 		{"adoption of an exit", (*suite).adoptionOfExit},
@@ -102,6 +109,11 @@ func (s *suite) ctx() context.Context {
 	return ctx
 }
 
+// run returns an action that runs the probe.
+func (s *suite) run(args ...string) *lrp.Action {
+	return &lrp.Action{Run: &lrp.RunAction{Path: s.Images.Program, Args: args, User: "root"}}
+}
+
 // spec returns a container that runs the probe.
 func (s *suite) spec(args ...string) engine.Spec {
 	s.made++
@@ -114,7 +126,7 @@ func (s *suite) spec(args ...string) engine.Spec {
 	return engine.Spec{
 		ID: engine.ID(fmt.Sprintf("%.30s-%d", name, s.made)), RootFS: s.Images.App,
 		Labels:  map[string]string{"purpose": s.Name()},
-		Process: engine.Process{Path: s.Images.Program, Args: args, User: "root"},
+		Program: step.Program{Action: s.run(args...), Source: "APP", Graceful: patience, LogBytes: -1},
 	}
 }
 
@@ -141,28 +153,30 @@ func (s *suite) start(args ...string) engine.Container {
 	return c
 }
 
-// ready returns a reader of the output of a container behind the line "ready".
-func (s *suite) ready(id engine.ID) *bufio.Reader {
+// ready returns a reader of the log of a container behind the line "ready".
+func (s *suite) ready(id engine.ID) engine.Log {
 	s.Helper()
 	r := s.follow1(s.engine, id)
 	s.line(r, "ready")
 	return r
 }
 
-func (s *suite) follow1(e engine.Engine, id engine.ID) *bufio.Reader {
+func (s *suite) follow1(e engine.Engine, id engine.ID) engine.Log {
 	s.Helper()
-	logs, err := e.Logs(s.ctx(), id, engine.Stdout, true)
+	log, err := e.Logs(s.ctx(), id, true)
 	s.must(err)
-	s.Cleanup(func() { logs.Close() })
-	return bufio.NewReader(logs)
+	s.Cleanup(func() { log.Close() })
+	return log
 }
 
-func (s *suite) line(r *bufio.Reader, want string) {
+// line reads the next line, which has to be this one.
+func (s *suite) line(r engine.Log, want string) engine.Line {
 	s.Helper()
-	got, err := r.ReadString('\n')
-	if err != nil || got != want+"\n" {
-		s.Fatalf("read %q, %v; want %q", got, err, want)
+	got, err := r.Next()
+	if err != nil || string(got.Text) != want {
+		s.Fatalf("read %q, %v; want %q", got.Text, err, want)
 	}
+	return got
 }
 
 func (s *suite) must(err error) {
@@ -234,13 +248,43 @@ func (s *suite) kill(id engine.ID, signal syscall.Signal) {
 	s.must(s.engine.Kill(s.ctx(), id, signal))
 }
 
-// all reads what a stream of a container holds.
-func (s *suite) all(id engine.ID, stream engine.Stream) string {
+// all returns the lines of a log, each with its source and stream before it.
+func (s *suite) all(id engine.ID) []string {
 	s.Helper()
-	r, err := s.engine.Logs(s.ctx(), id, stream, false)
+	log, err := s.engine.Logs(s.ctx(), id, false)
 	s.must(err)
-	defer r.Close()
-	text, err := io.ReadAll(r)
+	defer log.Close()
+	var all []string
+	for {
+		line, err := log.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		s.must(err)
+		if age := time.Since(line.At); age < 0 || age > patience {
+			s.Errorf("line %q was written %v ago", line.Text, age)
+		}
+		all = append(all, fmt.Sprintf("%s %d %s", line.Source, line.Stream, line.Text))
+	}
+}
+
+// told waits for the nth event, which has to be this one.
+func (s *suite) told(id engine.ID, n int, want step.EventName) step.Event {
+	s.Helper()
+	events, err := s.engine.Events(s.ctx(), id, n)
 	s.must(err)
-	return string(text)
+	if events[0].Name != want {
+		s.Fatalf("event %d is %+v, want %s", n, events[0], want)
+	}
+	return events[0]
+}
+
+// result returns how the program of a container ended.
+func (s *suite) result(id engine.ID) step.Result {
+	s.Helper()
+	exit := s.exit(s.engine, id)
+	if exit.Result == nil {
+		s.Fatalf("exit %+v has no result", exit)
+	}
+	return *exit.Result
 }

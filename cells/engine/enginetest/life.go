@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/google/go-cmp/cmp"
 
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 func (s *suite) life() {
@@ -31,12 +33,13 @@ func (s *suite) life() {
 	r := s.ready(spec.ID)
 	s.status(s.engine, spec.ID, engine.Running)
 	s.kill(spec.ID, syscall.SIGTERM)
-	if exit := s.exit(s.engine, spec.ID); exit.Code != 3 || exit.OOMKilled {
-		s.Errorf("exit %+v, want code 3", exit)
+	if exit := s.exit(s.engine, spec.ID); exit.Code != 1 || exit.OOMKilled || exit.Result == nil || exit.Result.Reason != "cancelled" {
+		s.Errorf("exit %+v, want that of an interrupted program", exit)
 	}
 	s.line(r, "stopping")
-	if ended := s.status(s.engine, spec.ID, engine.Exited); ended.Exit.Code != 3 {
-		s.Errorf("listed exit %+v, want code 3", ended.Exit)
+	s.line(r, "Exit status 3")
+	if ended := s.status(s.engine, spec.ID, engine.Exited); ended.Exit.Code != 1 {
+		s.Errorf("listed exit %+v, want code 1", ended.Exit)
 	}
 	s.kill(spec.ID, syscall.SIGTERM) // a process that has ended is no error
 	s.destroyNow(spec.ID)
@@ -60,7 +63,7 @@ func (s *suite) stubborn() {
 	s.line(r, "ignored")
 	s.status(s.engine, c.ID, engine.Running)
 	s.kill(c.ID, syscall.SIGKILL)
-	if exit := s.exit(s.engine, c.ID); exit.Code != 137 || exit.OOMKilled {
+	if exit := s.exit(s.engine, c.ID); exit.Code != 137 || exit.OOMKilled || exit.Result != nil {
 		s.Errorf("exit %+v, want code 137", exit)
 	}
 	s.destroyNow(c.ID)
@@ -101,9 +104,7 @@ func (s *suite) exists() {
 	s.refused(err, engine.ErrExists, string(c.ID))
 	s.status(s.engine, c.ID, engine.Running) // the first one is left alone
 	s.kill(c.ID, syscall.SIGTERM)
-	if exit := s.exit(s.engine, c.ID); exit.Code != 3 {
-		s.Errorf("exit %+v, want code 3", exit)
-	}
+	s.exit(s.engine, c.ID)
 	s.destroyNow(c.ID)
 	s.must(func() error { _, err := s.engine.Create(s.ctx(), again); return err }()) // now it is free
 	s.destroyNow(c.ID)
@@ -139,8 +140,14 @@ func (s *suite) notFound() {
 	s.refused(s.engine.Kill(s.ctx(), nobody, syscall.SIGTERM), engine.ErrNotFound, string(nobody))
 	_, err := s.engine.Wait(s.ctx(), nobody)
 	s.refused(err, engine.ErrNotFound, string(nobody))
-	_, err = s.engine.Logs(s.ctx(), nobody, engine.Stdout, false)
+	_, err = s.engine.Logs(s.ctx(), nobody, false)
 	s.refused(err, engine.ErrNotFound, string(nobody))
+	_, err = s.engine.Events(s.ctx(), nobody, 0)
+	s.refused(err, engine.ErrNotFound, string(nobody))
+	_, err = s.engine.Open(s.ctx(), nobody, "/etc/passwd")
+	s.refused(err, engine.ErrNotFound, string(nobody))
+	s.refused(s.engine.Deliver(s.ctx(), nobody, 0, engine.Delivery{}), engine.ErrNotFound, string(nobody))
+	s.refused(s.engine.Note(s.ctx(), nobody, engine.Line{}), engine.ErrNotFound, string(nobody))
 }
 
 func (s *suite) missingImage() {
@@ -154,24 +161,34 @@ func (s *suite) missingImage() {
 func (s *suite) missingProgram() {
 	for _, path := range []string{"/no/such/program", "no-such-program"} {
 		spec := s.spec("run")
-		spec.Process.Path = path
-		_, err := s.engine.Create(s.ctx(), spec)
-		s.refused(err, engine.ErrProcess, path)
-		s.absent(spec.ID)
+		spec.Program.Action.Run.Path = path
+		s.fails(spec, path)
 	}
 }
 
 func (s *suite) unknownUser() {
 	spec := s.spec("run")
-	spec.Process.User = "stranger"
-	_, err := s.engine.Create(s.ctx(), spec)
-	s.refused(err, engine.ErrProcess, "stranger")
-	s.absent(spec.ID)
+	spec.Program.Action.Run.User = "stranger"
+	s.fails(spec, "stranger")
+}
+
+// fails runs a container whose program cannot be started; both the result and the log name why.
+func (s *suite) fails(spec engine.Spec, why string) {
+	s.Helper()
+	c := s.create(spec)
+	s.must(s.engine.Start(s.ctx(), c.ID))
+	result := s.result(c.ID)
+	if !result.Failed || !strings.Contains(result.Reason, why) {
+		s.Errorf("result %+v, want one that names %s", result, why)
+	}
+	s.line(s.follow1(s.engine, c.ID), "failed-creating-process: "+result.Reason)
+	s.destroyNow(c.ID)
 }
 
 func (s *suite) inPath() {
 	spec := s.spec("exit", "5")
-	spec.Process.Path = spec.Process.Path[strings.LastIndex(spec.Process.Path, "/")+1:]
+	run := spec.Program.Action.Run
+	run.Path = run.Path[strings.LastIndex(run.Path, "/")+1:]
 	c := s.create(spec)
 	s.must(s.engine.Start(s.ctx(), c.ID))
 	if exit := s.exit(s.engine, c.ID); exit.Code != 5 {
@@ -197,11 +214,15 @@ func (s *suite) adoption() {
 	}
 	r := s.follow1(next, spec.ID)
 	s.line(r, "ready") // output of before is there
-	s.must(next.Kill(s.ctx(), spec.ID, syscall.SIGUSR1))
 	s.line(r, "tick 1")
+	events, err := next.Events(s.ctx(), spec.ID, 0)
+	s.must(err)
+	if len(events) != 2 || events[0].Name != step.Begun || events[1].Name != step.Ready {
+		s.Errorf("events of before: %+v", events)
+	}
 	s.must(next.Kill(s.ctx(), spec.ID, syscall.SIGTERM))
-	if exit := s.exit(next, spec.ID); exit.Code != 0 {
-		s.Errorf("exit %+v, want code 0", exit)
+	if exit := s.exit(next, spec.ID); exit.Result == nil || exit.Result.Reason != "cancelled" {
+		s.Errorf("exit %+v, want that of an interrupted program", exit)
 	}
 	s.must(next.Destroy(s.ctx(), spec.ID))
 	s.absent(spec.ID)
@@ -241,36 +262,34 @@ func (s *suite) ports() {
 func (s *suite) logs() {
 	c := s.start("say", "to stdout", "to stderr")
 	s.exit(s.engine, c.ID)
-	r := s.follow1(s.engine, c.ID)
-	s.line(r, "to stdout") // the shim may still be copying when the exit is known
-	errs, err := s.engine.Logs(s.ctx(), c.ID, engine.Stderr, true)
-	s.must(err)
-	line := make([]byte, len("to stderr\n"))
-	if _, err := io.ReadFull(errs, line); err != nil || string(line) != "to stderr\n" {
-		s.Errorf("stderr %q, %v", line, err)
+	r := s.follow1(s.engine, c.ID) // the engine may still be writing when the exit is known
+	for range 3 {
+		_, err := r.Next()
+		s.must(err)
 	}
-	s.must(errs.Close())
-	if out, errs := s.all(c.ID, engine.Stdout), s.all(c.ID, engine.Stderr); out != "to stdout\n" || errs != "to stderr\n" {
-		s.Errorf("stdout %q, stderr %q", out, errs)
+	all := s.all(c.ID)
+	if last := len(all) - 1; last != 2 || all[last] != "APP 1 Exit status 0" {
+		s.Fatalf("log %q", all)
+	}
+	slices.Sort(all[:2]) // of two streams no order is promised
+	if diff := cmp.Diff([]string{"APP 1 to stdout", "APP 2 to stderr"}, all[:2]); diff != "" {
+		s.Error(diff)
 	}
 	s.destroyNow(c.ID)
-	_, err = s.engine.Logs(s.ctx(), c.ID, engine.Stdout, false)
+	_, err := s.engine.Logs(s.ctx(), c.ID, false)
 	s.refused(err, engine.ErrNotFound)
 }
 
 func (s *suite) follow() {
 	c := s.start("tick")
 	one := s.ready(c.ID)
-	for _, want := range []string{"tick 1", "tick 2"} {
-		s.kill(c.ID, syscall.SIGUSR1)
-		s.line(one, want)
-	}
+	s.line(one, "tick 1")
+	s.line(one, "tick 2")
 	two := s.ready(c.ID) // a later reader gets everything
-	s.line(two, "tick 1")
-	s.line(two, "tick 2")
-	s.kill(c.ID, syscall.SIGUSR1)
+	for _, want := range []string{"tick 1", "tick 2", "tick 3"} {
+		s.line(two, want)
+	}
 	s.line(one, "tick 3")
-	s.line(two, "tick 3")
 	s.destroyNow(c.ID)
 }
 
@@ -280,32 +299,33 @@ func (s *suite) followUntilDestroyed() {
 	s.kill(c.ID, syscall.SIGTERM)
 	s.exit(s.engine, c.ID)
 	s.line(r, "stopping")
+	s.line(r, "Exit status 3")
 	s.destroyNow(c.ID)
-	if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
-		s.Errorf("read %q, %v; want the end", rest, err)
+	if rest, err := r.Next(); !errors.Is(err, io.EOF) {
+		s.Errorf("read %q, %v; want the end", rest.Text, err)
 	}
 }
 
 func (s *suite) followUntilCancelled() {
-	c := s.start("run")
+	c := s.start("stubborn")
 	ctx, cancel := context.WithCancel(s.ctx())
-	r, err := s.engine.Logs(ctx, c.ID, engine.Stdout, true)
+	r, err := s.engine.Logs(ctx, c.ID, true)
 	s.must(err)
 	defer r.Close()
+	s.line(r, "ready")
 	cancel()
-	if _, err := io.ReadAll(r); !errors.Is(err, context.Canceled) {
+	if _, err := r.Next(); !errors.Is(err, context.Canceled) {
 		s.Errorf("got %v", err)
 	}
 	s.destroyNow(c.ID)
 }
 
 func (s *suite) followUntilClosed() {
-	c := s.start("run")
-	r, err := s.engine.Logs(s.ctx(), c.ID, engine.Stderr, true)
-	s.must(err)
+	c := s.start("stubborn")
+	r := s.ready(c.ID)
 	done := make(chan error, 1)
 	go func() {
-		_, err := io.ReadAll(r)
+		_, err := r.Next()
 		done <- err
 	}()
 	s.must(r.Close())

@@ -18,10 +18,18 @@ func Hello(ctx context.Context, out string) error {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "hello")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "muster/integration/apps/hello")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile hello: %w: %s", err, strings.TrimSpace(string(text)))
+	if err := Compile(ctx, "muster/integration/apps/hello", binary); err != nil {
+		return err
 	}
 	return FromBinary(binary, out)
+}
+
+// Compile compiles a command of the module, statically.
+func Compile(ctx context.Context, pkg, out string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("compile %s: %w: %s", pkg, err, strings.TrimSpace(string(text)))
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // Process is what the function knows of its process.
@@ -19,6 +20,8 @@ type Process struct {
 	Signals        <-chan syscall.Signal
 	Killed         <-chan struct{} // never closed where SIGKILL is real
 	Stdout, Stderr io.Writer
+	WriteFile      func(path string, content []byte) error
+	ReadFile       func(path string) ([]byte, error)
 	// Self describes the process; nil where there is no real one.
 	Self func() Description
 }
@@ -48,7 +51,9 @@ const usage = 64
 //	say OUT ERR     writes OUT to stdout and ERR to stderr, a line each, and ends with 0
 //	run             writes "ready", then ends with 3 on SIGTERM after writing "stopping"
 //	stubborn        writes "ready", then "ignored" for every signal; only SIGKILL ends it
-//	tick            writes "ready", then "tick N" for the Nth SIGUSR1, and ends with 0 on SIGTERM
+//	tick            writes "ready", then "tick N" every 20 ms, and ends with 0 on SIGTERM
+//	write FILE TEXT writes TEXT into FILE and ends with 0
+//	cat FILE        writes the content of FILE to stdout and ends with 0
 //	describe        writes a Description and ends with 0
 //	serve PORT      answers HTTP with "hello" until SIGTERM; writes "ready" when it listens
 //	eat MB          takes so much memory, writes "full" and ends with 0
@@ -72,6 +77,12 @@ func Run(p Process) int {
 		return p.stubborn()
 	case command == "tick":
 		return p.tick()
+	case command == "write" && len(rest) == 2:
+		return p.done(p.WriteFile(rest[0], []byte(rest[1])))
+	case command == "cat" && len(rest) == 1:
+		content, err := p.ReadFile(rest[0])
+		fmt.Fprintf(p.Stdout, "%s", content)
+		return p.done(err)
 	case command == "describe" && p.Self != nil:
 		_ = json.NewEncoder(p.Stdout).Encode(p.Self())
 		return 0
@@ -121,20 +132,33 @@ func (p Process) stubborn() int {
 	}
 }
 
+// done is the end of a command that may have failed.
+func (p Process) done(err error) int {
+	if err != nil {
+		fmt.Fprintln(p.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// tickEvery is the pause between two ticks.
+const tickEvery = 20 * time.Millisecond
+
 func (p Process) tick() int {
 	fmt.Fprintln(p.Stdout, "ready")
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
 	for n := 1; ; {
 		select {
 		case s := <-p.Signals:
 			if s == syscall.SIGTERM {
 				return 0
 			}
-			if s == syscall.SIGUSR1 {
-				fmt.Fprintln(p.Stdout, "tick", n)
-				n++
-			}
 		case <-p.Killed:
 			return 0
+		case <-ticker.C:
+			fmt.Fprintln(p.Stdout, "tick", n)
+			n++
 		}
 	}
 }

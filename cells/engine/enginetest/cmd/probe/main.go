@@ -19,7 +19,10 @@ func main() {
 			signals <- s.(syscall.Signal)
 		}
 	}()
-	os.Exit(probe.Run(probe.Process{Args: os.Args[1:], Signals: signals, Stdout: os.Stdout, Stderr: os.Stderr, Self: describe}))
+	os.Exit(probe.Run(probe.Process{
+		Args: os.Args[1:], Signals: signals, Stdout: os.Stdout, Stderr: os.Stderr, Self: describe, ReadFile: os.ReadFile,
+		WriteFile: func(path string, content []byte) error { return os.WriteFile(path, content, 0o644) },
+	}))
 }
 
 func describe() probe.Description {

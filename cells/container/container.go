@@ -49,7 +49,8 @@ var States = []State{Reserved, Initializing, Created, Running, Completed}
 
 // Record is what the cell knows of a container.
 type Record struct {
-	Key           lrp.Key
+	Key           lrp.Key       // of an instance
+	Task          cells.TaskKey // of a task
 	Instance      lrp.InstanceGUID
 	Resources     cells.Resources
 	MaxPids       int32
@@ -71,7 +72,11 @@ type Result struct {
 	Failed  bool
 	Reason  string // empty for an exit with status 0
 	Stopped bool   // it was asked to stop: its end is no crash
+	Output  string // of a task that did not fail: what it left in its result file
 }
+
+// IsTask tells whether the container is that of a task.
+func (r Record) IsTask() bool { return r.Task.GUID != "" }
 
 // Ending tells whether a launched container is to be ended by the cell.
 func (r Record) Ending() bool {
@@ -122,7 +127,9 @@ type Event struct {
 	Name     EventName
 	NetInfo  lrp.NetInfo // of Create
 	Routable bool        // of Run: whether it may get traffic at once
-	Reason   string      // of Doom and Fail; of Exit when the status is not 0
+	Reason   string      // of Doom and Fail; of Exit when it failed
+	Failed   bool        // of Exit
+	Output   string      // of Exit: of the result file
 	ByItself bool        // of Exit: it had ended before it was doomed
 }
 
@@ -191,7 +198,9 @@ func fail(r *Record, ev Event) {
 
 func exit(r *Record, ev Event) {
 	switch {
-	case ev.Reason == "" || r.Result.Stopped:
+	case r.Result.Stopped:
+	case !ev.Failed:
+		r.Result.Output = ev.Output
 	case ev.ByItself: // that is why the check failed
 		r.Result = Result{Failed: true, Reason: Cut(ev.Reason)}
 	default:

@@ -1,9 +1,6 @@
 package container
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // Reasons of completion that are fixed texts. Operators and clients know all reasons from Diego.
 const (
@@ -20,33 +17,6 @@ const MaxReason = 10_000
 
 // cutMark stands for what was cut.
 const cutMark = "(truncated)"
-
-// DefaultSource is the log source of an LRP that names none.
-const DefaultSource = "LOG"
-
-// Exited is the reason of a process that ended by itself: empty for status 0. An empty source means
-// DefaultSource.
-func Exited(source string, status int, outOfMemory bool) string {
-	if status == 0 {
-		return ""
-	}
-	if source == "" {
-		source = DefaultSource
-	}
-	reason := fmt.Sprintf("%s: Exited with status %d", source, status)
-	if outOfMemory {
-		reason += " (out of memory)"
-	}
-	return reason
-}
-
-// NeverHealthy is the reason of a container whose startup checks did not pass in time.
-func NeverHealthy(elapsed time.Duration, message string) string {
-	return fmt.Sprintf("Instance never healthy after %s: %s", elapsed.Round(time.Millisecond), message)
-}
-
-// Unhealthy is the reason of a container whose liveness check failed.
-func Unhealthy(message string) string { return "Instance became unhealthy: " + message }
 
 // CreateFailed is the reason of a container that could not be made.
 func CreateFailed(err error) string { return fmt.Sprintf("failed to create container: %v", err) }

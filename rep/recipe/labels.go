@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"muster/bbs/lrp"
+	"muster/cells"
 )
 
 // Names of the labels on a container. Those of the slot are for people, too.
@@ -15,6 +16,7 @@ const (
 	labelIndex    = "muster.index"
 	labelDomain   = "muster.domain"
 	labelInstance = "muster.instance-guid"
+	labelTask     = "muster.task-guid" // of a task, which has no process and index
 	// labelPlan, with a number behind it, holds a piece of the plan's JSON.
 	labelPlan = "muster.plan."
 )
@@ -36,11 +38,12 @@ func (p Plan) Labels() (map[string]string, error) {
 		return nil, fmt.Errorf("check_definition, metric_tags and placement_tags together take %d bytes, at most %d fit on a container: shorten them",
 			len(text), planPiece*maxPlanPieces)
 	}
-	labels := map[string]string{
-		labelProcess:  string(p.Key.Process),
-		labelIndex:    strconv.Itoa(int(p.Key.Index)),
-		labelDomain:   string(p.Key.Domain),
-		labelInstance: string(p.Instance),
+	labels := map[string]string{labelInstance: string(p.Instance)}
+	if p.Task.GUID != "" {
+		labels[labelTask], labels[labelDomain] = string(p.Task.GUID), string(p.Task.Domain)
+	} else {
+		labels[labelProcess], labels[labelIndex] = string(p.Key.Process), strconv.Itoa(int(p.Key.Index))
+		labels[labelDomain] = string(p.Key.Domain)
 	}
 	for i := 0; len(text) > 0; i++ {
 		n := min(planPiece, len(text))
@@ -64,17 +67,21 @@ func ParsePlan(labels map[string]string) (Plan, error) {
 	if err := json.Unmarshal([]byte(text.String()), &p); err != nil {
 		return Plan{}, fmt.Errorf("read labels %s*: %w", labelPlan, err)
 	}
+	if p.Instance = lrp.InstanceGUID(labels[labelInstance]); p.Instance == "" {
+		return Plan{}, fmt.Errorf("label %s is empty", labelInstance)
+	}
+	domain := lrp.Domain(labels[labelDomain])
+	if guid := labels[labelTask]; guid != "" {
+		p.Task = cells.TaskKey{GUID: cells.TaskGUID(guid), Domain: domain}
+		return p, nil
+	}
 	index, err := strconv.ParseInt(labels[labelIndex], 10, 32)
 	if err != nil {
 		return Plan{}, fmt.Errorf("read label %s: %w", labelIndex, err)
 	}
-	p.Key = lrp.Key{
-		Slot:   lrp.Slot{Process: lrp.ProcessGUID(labels[labelProcess]), Index: int32(index)},
-		Domain: lrp.Domain(labels[labelDomain]),
-	}
-	p.Instance = lrp.InstanceGUID(labels[labelInstance])
-	if p.Key.Process == "" || p.Instance == "" {
-		return Plan{}, fmt.Errorf("labels %s and %s: want both", labelProcess, labelInstance)
+	p.Key = lrp.Key{Slot: lrp.Slot{Process: lrp.ProcessGUID(labels[labelProcess]), Index: int32(index)}, Domain: domain}
+	if p.Key.Process == "" {
+		return Plan{}, fmt.Errorf("labels %s and %s are empty", labelProcess, labelTask)
 	}
 	return p, nil
 }

@@ -4,44 +4,53 @@
 //
 // What the cell cannot do yet is refused by naming the field (Unsupported): an instance never runs
 // without something that its owner asked for.
-//
-// CF_INSTANCE_INTERNAL_IP is not set: the address of a container is known only once it is made, and
-// its environment is fixed by then.
 package recipe
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"muster/bbs/lrp"
 	"muster/cells"
-	"muster/cells/container"
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
-// Subject is the instance that a recipe is for.
-type Subject struct {
-	Key       lrp.Key
-	Instance  lrp.InstanceGUID
-	Address   string   // of the cell, where host ports are reached
-	HostPorts []uint16 // as many as Ports returns, in the same order
+// Cell is what a recipe needs to know of the cell.
+type Cell struct {
+	Address  string        // where host ports are reached
+	Graceful time.Duration // from SIGTERM to SIGKILL
+	// Times between attempts of a health check that is an action: at most, until it passed; and then.
+	StartCheckEvery, CheckEvery time.Duration
+	LogLines                    int64 // the operator's bound of the log, in lines a second; 0: none
 }
 
-// Plan is what the cell needs to know of an instance after its container was made.
+// Subject is the instance or the task that a recipe is for.
+type Subject struct {
+	Key       lrp.Key          // of an instance
+	Task      cells.TaskKey    // of a task
+	Instance  lrp.InstanceGUID // names the container of either
+	HostPorts []uint16         // of an instance: as many as Ports returns, in the same order
+}
+
+// Plan is what the cell needs to know of an instance or a task after its container was made.
 type Plan struct {
-	Key            lrp.Key           `json:"-"`
+	Key            lrp.Key           `json:"-"` // of an instance
+	Task           cells.TaskKey     `json:"-"` // of a task
 	Instance       lrp.InstanceGUID  `json:"-"`
 	MemoryMB       int32             `json:"memory_mb,omitempty"`
 	DiskMB         int32             `json:"disk_mb,omitempty"`
 	MaxPids        int32             `json:"max_pids,omitempty"`
 	RootFS         string            `json:"rootfs"`
 	PlacementTags  []string          `json:"placement_tags,omitempty"`
-	LogSource      string            `json:"log_source,omitempty"` // of the process
-	Startup        []lrp.Check       `json:"startup,omitempty"`    // startup and liveness; only valid ones
-	Readiness      []lrp.Check       `json:"readiness,omitempty"`  // only valid ones
+	LogSource      string            `json:"log_source,omitempty"`
+	CheckSource    string            `json:"check_source,omitempty"` // of what health checks say
+	Graceful       time.Duration     `json:"graceful"`               // from SIGTERM to SIGKILL
+	Startup        []lrp.Check       `json:"startup,omitempty"`      // startup and liveness; only valid ones
+	Readiness      []lrp.Check       `json:"readiness,omitempty"`    // only valid ones
 	StartTimeout   time.Duration     `json:"start_timeout,omitempty"`
 	MetricTags     map[string]string `json:"metric_tags,omitempty"`
 	InternalRoutes []string          `json:"internal_routes,omitempty"`
@@ -50,46 +59,6 @@ type Plan struct {
 // Resources returns what the instance costs the cell.
 func (p Plan) Resources() cells.Resources {
 	return cells.Resources{MemoryMB: p.MemoryMB, DiskMB: p.DiskMB, Containers: 1}
-}
-
-// Unsupported says what the cell cannot do yet.
-type Unsupported struct{ Fields []string } // in the order of the message; each is named as on the wire
-
-// Error names the fields.
-func (u *Unsupported) Error() string {
-	return fmt.Sprintf("the cell does not support %s: remove it from the desired LRP", strings.Join(u.Fields, ", "))
-}
-
-// Supported returns an *Unsupported when the cell cannot run the LRP.
-func Supported(d lrp.Desired) error {
-	r := d.RunInfo
-	u := &Unsupported{}
-	not := func(used bool, field string) {
-		if used {
-			u.Fields = append(u.Fields, field)
-		}
-	}
-	not(r.Setup != nil, "setup")
-	not(r.Action == nil || r.Action.Run == nil, "action (other than one run action)")
-	if r.Action != nil && r.Action.Run != nil {
-		not(len(r.Action.Run.VolumeMountedFiles) > 0, "action.volume_mounted_files")
-		not(r.Action.Run.SuppressLogOutput, "action.suppress_log_output")
-	}
-	not(r.Monitor != nil && r.Check == nil, "monitor (use check_definition)")
-	not(len(r.Sidecars) > 0, "sidecars")
-	not(len(r.EgressRules) > 0, "egress_rules")
-	not(len(r.CachedDependencies) > 0, "cached_dependencies")
-	not(len(r.ImageLayers) > 0, "image_layers")
-	not(r.TrustedSystemCertificatesPath != "", "trusted_system_certificates_path")
-	not(len(r.VolumeMounts) > 0, "volume_mounts")
-	not(len(r.VolumeMountedFiles) > 0, "volume_mounted_files")
-	not(len(r.Network) > 0, "network")
-	not(r.Certificate != nil && len(r.Certificate.OrganizationalUnits) > 0, "certificate_properties")
-	not(r.LogRateLimit != nil && *r.LogRateLimit != -1, "log_rate_limit")
-	if u.Fields != nil {
-		return u
-	}
-	return nil
 }
 
 // Ports returns the container ports that need a host port: those declared, without repetitions.
@@ -106,66 +75,55 @@ func Ports(d lrp.Desired) []uint16 {
 }
 
 // Build returns what to make for an instance, and how to look after it. d is Supported.
-func Build(d lrp.Desired, s Subject) (engine.Spec, Plan, error) {
-	plan, err := plan(d, s)
+func Build(d lrp.Desired, s Subject, c Cell) (engine.Spec, Plan, error) {
+	ports, err := mappings(Ports(d), s.HostPorts)
 	if err != nil {
 		return engine.Spec{}, Plan{}, err
 	}
-	labels, err := plan.Labels()
+	o := ofLRP(d)
+	plan, err := o.plan(s, c)
 	if err != nil {
 		return engine.Spec{}, Plan{}, err
 	}
-	spec := engine.Spec{
-		ID: engine.ID(s.Instance), Labels: labels, RootFS: d.RootFS,
-		Username: d.RunInfo.ImageUsername, Password: d.RunInfo.ImagePassword,
-		Limits: engine.Limits{
-			MemoryMB: d.MemoryMB, DiskMB: d.DiskMB, MaxPids: d.MaxPids,
-			CPUWeight: max(d.RunInfo.CPUWeight, 1),
-		},
-		Privileged: d.RunInfo.Privileged,
+	plan.StartTimeout = time.Duration(d.RunInfo.StartTimeoutMS) * time.Millisecond
+	if def := d.RunInfo.Check; def != nil {
+		plan.Startup, plan.Readiness = valid(def.Checks), valid(def.ReadinessChecks)
+		plan.CheckSource = cmp.Or(def.LogSource, defaultCheckSource)
 	}
-	ports := Ports(d)
-	if len(ports) != len(s.HostPorts) {
-		return engine.Spec{}, Plan{}, fmt.Errorf("%d host ports for %d container ports", len(s.HostPorts), len(ports))
+	if plan.InternalRoutes, err = internalRoutes(d); err != nil {
+		return engine.Spec{}, Plan{}, err
 	}
-	for i, p := range ports {
-		spec.Ports = append(spec.Ports, engine.Port{Container: p, Host: s.HostPorts[i]})
+	spec, err := o.spec(s, c, plan, ports)
+	if err != nil {
+		return engine.Spec{}, Plan{}, err
 	}
-	run := d.RunInfo.Action.Run
-	spec.Process = engine.Process{Path: run.Path, Args: run.Args, Dir: run.Dir, User: run.User}
-	if run.Nofile != nil {
-		spec.Process.Nofile = *run.Nofile
+	p := &spec.Program
+	p.Env = slices.Concat(identity(s), p.Env)
+	p.Setup, p.Checked = d.RunInfo.Setup, len(plan.Startup)+len(plan.Readiness) > 0
+	for _, sidecar := range d.RunInfo.Sidecars {
+		p.Sidecars = append(p.Sidecars, sidecar.Action)
 	}
-	spec.Process.Env, err = env(d, s, spec.Ports)
-	return spec, plan, err
-}
-
-func plan(d lrp.Desired, s Subject) (Plan, error) {
-	p := Plan{
-		Key: s.Key, Instance: s.Instance,
-		MemoryMB: d.MemoryMB, DiskMB: d.DiskMB, MaxPids: d.MaxPids,
-		RootFS: d.RootFS, PlacementTags: d.PlacementTags,
-		LogSource:    firstNonEmpty(d.RunInfo.Action.Run.LogSource, d.RunInfo.LogSource, container.DefaultSource),
-		StartTimeout: time.Duration(d.RunInfo.StartTimeoutMS) * time.Millisecond,
-	}
-	if c := d.RunInfo.Check; c != nil {
-		p.Startup, p.Readiness = valid(c.Checks), valid(c.ReadinessChecks)
-	}
-	var err error
-	if p.MetricTags, err = metricTags(d, s); err != nil {
-		return Plan{}, err
-	}
-	p.InternalRoutes, err = internalRoutes(d)
-	return p, err
-}
-
-func firstNonEmpty(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
+	if d.RunInfo.Monitor != nil && d.RunInfo.Check == nil {
+		p.Monitor = &step.Monitor{
+			Action: d.RunInfo.Monitor, StartTimeout: plan.StartTimeout, StartEvery: c.StartCheckEvery, Every: c.CheckEvery,
 		}
 	}
-	return ""
+	return spec, plan, nil
+}
+
+// defaultCheckSource is the log source of what health checks say.
+const defaultCheckSource = "HEALTH"
+
+// mappings joins container ports with the host ports for them.
+func mappings(container, host []uint16) ([]engine.Port, error) {
+	if len(container) != len(host) {
+		return nil, fmt.Errorf("%d host ports for %d container ports", len(host), len(container))
+	}
+	var ports []engine.Port
+	for i, p := range container {
+		ports = append(ports, engine.Port{Container: p, Host: host[i]})
+	}
+	return ports, nil
 }
 
 // valid returns the checks that can be made; the others are skipped, as Diego does.
@@ -188,26 +146,6 @@ func valid(checks []lrp.Check) []lrp.Check {
 	return good
 }
 
-func metricTags(d lrp.Desired, s Subject) (map[string]string, error) {
-	tags := map[string]string{}
-	for name, tag := range d.MetricTags {
-		switch tag.Dynamic {
-		case lrp.NotDynamic:
-			tags[name] = tag.Static
-		case lrp.TagIndex:
-			tags[name] = strconv.Itoa(int(s.Key.Index))
-		case lrp.TagInstanceGUID:
-			tags[name] = string(s.Instance)
-		default:
-			return nil, fmt.Errorf("metric_tags %q: dynamic value %d is unknown: want 1 (index) or 2 (instance GUID)", name, tag.Dynamic)
-		}
-	}
-	if len(tags) == 0 {
-		return nil, nil
-	}
-	return tags, nil
-}
-
 // internalRouter is the router group whose host names go into the reports of an instance.
 const internalRouter = "internal-router"
 
@@ -227,41 +165,4 @@ func internalRoutes(d lrp.Desired) ([]string, error) {
 		names = append(names, r.Hostname)
 	}
 	return names, nil
-}
-
-// env returns the environment of the process; later entries win.
-func env(d lrp.Desired, s Subject, ports []engine.Port) ([]string, error) {
-	index := strconv.Itoa(int(s.Key.Index))
-	env := []string{
-		"INSTANCE_GUID=" + string(s.Instance),
-		"INSTANCE_INDEX=" + index,
-		"CF_INSTANCE_GUID=" + string(s.Instance),
-		"CF_INSTANCE_INDEX=" + index,
-	}
-	for _, v := range d.RunInfo.Env {
-		env = append(env, v.Name+"="+v.Value)
-	}
-	for _, v := range d.RunInfo.Action.Run.Env {
-		env = append(env, v.Name+"="+v.Value)
-	}
-	type mapping struct {
-		External uint16 `json:"external,omitempty"`
-		Internal uint16 `json:"internal"`
-	}
-	list := []mapping{}
-	for _, p := range ports {
-		list = append(list, mapping{External: p.Host, Internal: p.Container})
-	}
-	text, err := json.Marshal(list)
-	if err != nil {
-		return nil, fmt.Errorf("write CF_INSTANCE_PORTS: %w", err)
-	}
-	env = append(env, "CF_INSTANCE_IP="+s.Address)
-	switch {
-	case len(ports) == 0:
-		env = append(env, "CF_INSTANCE_PORT=", "CF_INSTANCE_ADDR=")
-	case ports[0].Host != 0:
-		env = append(env, fmt.Sprintf("CF_INSTANCE_PORT=%d", ports[0].Host), fmt.Sprintf("CF_INSTANCE_ADDR=%s:%d", s.Address, ports[0].Host))
-	}
-	return append(env, "CF_INSTANCE_PORTS="+string(text)), nil
 }

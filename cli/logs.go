@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -28,12 +29,14 @@ type logQuery struct {
 
 // logLine is one line as it is printed.
 type logLine struct {
-	Process  string `json:"process_guid"`
-	Index    int32  `json:"index"`
-	Cell     string `json:"cell_id"`
-	Instance string `json:"instance_guid"`
-	Stream   string `json:"stream"`
-	Text     string `json:"line"`
+	Process  string    `json:"process_guid"`
+	Index    int32     `json:"index"`
+	Cell     string    `json:"cell_id"`
+	Instance string    `json:"instance_guid"`
+	Stream   string    `json:"stream"`
+	Source   string    `json:"source"`
+	At       time.Time `json:"time"`
+	Text     string    `json:"line"`
 }
 
 func (a *app) logsCommand() *cobra.Command {
@@ -80,7 +83,7 @@ func (a *app) showLogs(ctx context.Context, bbs *bbsclient.Client, q logQuery) e
 		if a.json {
 			return printLine(a.Out, l)
 		}
-		_, err := fmt.Fprintf(a.Out, "%s/%d %s  %s\n", l.Process, l.Index, l.Cell, l.Text)
+		_, err := fmt.Fprintf(a.Out, "%s/%d %s [%s]  %s\n", l.Process, l.Index, l.Cell, l.Source, l.Text)
 		return err
 	})
 	if ctx.Err() != nil && q.follow {
@@ -127,7 +130,7 @@ func (a *app) eachLogLine(ctx context.Context, bbs *bbsclient.Client, q logQuery
 func viewLine(p lrp.ProcessGUID, l repclient.LogLine) logLine {
 	v := logLine{
 		Process: string(p), Index: l.Index, Cell: string(l.Cell), Instance: string(l.Instance),
-		Stream: "stdout", Text: strings.ToValidUTF8(string(l.Line), "\uFFFD"),
+		Source: l.Source, At: l.Time, Stream: "stdout", Text: strings.ToValidUTF8(string(l.Line), "\uFFFD"),
 	}
 	if l.Stderr {
 		v.Stream = "stderr"

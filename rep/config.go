@@ -44,6 +44,8 @@ type Config struct {
 	MaxContainers int32  `json:"max_containers" help:"most containers at once, 1 to 10000; higher: more load on the engine and more addresses needed"`
 	PortRange     string `json:"port_range" help:"first-last host port for instances, each needs one per container port, freed ones rest for a minute; must not overlap that of another cell on the machine, nor net.ipv4.ip_local_port_range"`
 
+	MaxLogLines int64 `json:"max_log_lines_per_second" help:"lines a second that one instance may write to its log, 0: any number; lower: noisy apps lose lines, and are told so"`
+
 	GracefulInterval   daemon.Duration `json:"graceful_interval" help:"from SIGTERM to SIGKILL, 0s to 10m; longer: requests in hand can finish, shorter: stops are quick"`
 	CreateTimeout      daemon.Duration `json:"create_timeout" help:"longest time to make a container, image download included, 1s to 1h; shorter: slow registries make instances crash"`
 	CompareInterval    daemon.Duration `json:"compare_interval" help:"between full comparisons with the BBS, 1s to 1h; shorter: more load there, longer: what was missed is made good later"`

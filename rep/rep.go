@@ -21,6 +21,7 @@ import (
 	"muster/rep/internal/probe"
 	"muster/rep/internal/runner"
 	"muster/rep/internal/server"
+	"muster/rep/recipe"
 )
 
 const (
@@ -169,9 +170,13 @@ func (c *Config) cell(listening net.Addr) (runner.Config, error) {
 			Cell: c.CellID, RepURL: repURL, Zone: c.Zone, Capacity: capacity, RootFSProviders: providers,
 			PlacementTags: c.PlacementTags, OptionalPlacementTags: c.OptionalPlacementTags,
 		},
-		Index: c.CellIndex, Address: c.ExternalAddress, PreferInstance: c.PreferInstanceAddress,
+		Index: c.CellIndex, PreferInstance: c.PreferInstanceAddress,
+		Recipe: recipe.Cell{
+			Address: c.ExternalAddress, Graceful: time.Duration(c.GracefulInterval), LogLines: c.MaxLogLines,
+			StartCheckEvery: time.Duration(c.StartCheckInterval), CheckEvery: time.Duration(c.CheckInterval),
+		},
 		FirstPort: first, LastPort: last,
-		Graceful: time.Duration(c.GracefulInterval), CreateTimeout: time.Duration(c.CreateTimeout), ReapEvery: time.Duration(c.ReapInterval),
+		CreateTimeout: time.Duration(c.CreateTimeout), ReapEvery: time.Duration(c.ReapInterval),
 		Probe: probe.Settings{
 			Timeout: time.Duration(c.CheckTimeout), Interval: time.Duration(c.CheckInterval), StartupMax: time.Duration(c.StartCheckInterval),
 			Dial: dial, Pool: make(chan struct{}, probePool),

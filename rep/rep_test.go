@@ -167,8 +167,8 @@ func TestWhatCannotRunCrashesWithAReason(t *testing.T) {
 		want    string
 		change  func(*lrp.Desired)
 	}{
-		{"unsupported", "failed to create container: the cell does not support setup, egress_rules: remove it from the desired LRP", func(d *lrp.Desired) {
-			d.RunInfo.Setup = d.RunInfo.Action
+		{"unsupported", "failed to create container: the cell does not support egress_rules, volume_mounted_files: remove it from what is desired", func(d *lrp.Desired) {
+			d.RunInfo.VolumeMountedFiles = []lrp.File{{Path: "a", Content: "b"}}
 			d.RunInfo.EgressRules = []lrp.EgressRule{{Protocol: "tcp", Destinations: []string{"10.0.0.0/8"}, Ports: []uint32{80}}}
 		}},
 		{"no-image", "image docker:///none is not on this host", func(d *lrp.Desired) { d.RootFS = "docker:///none" }},
@@ -443,10 +443,14 @@ func TestLogs(t *testing.T) {
 	for i := range 5 {
 		fmt.Fprintf(first.stdout, "line %d\n", i)
 	}
-	fmt.Fprint(first.stderr, "oops\r\n\r\nno end")
+	fmt.Fprint(first.stderr, "oops\r\n\r\nno end\n")
 	var all []string
 	if err := operator.Logs(w.ctx, repclient.LogsRequest{Process: "logs"}, func(l repclient.LogLine) error {
-		all = append(all, fmt.Sprintf("%d %t %s", l.Index, l.Stderr, l.Line))
+		if text := fmt.Sprintf("%d %t %s", l.Index, l.Stderr, l.Line); l.Source != "APP" || l.Time.IsZero() {
+			t.Errorf("%s: source %q, time %v", text, l.Source, l.Time)
+		} else if !ofCell(l) {
+			all = append(all, text)
+		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -475,14 +479,19 @@ func TestLogs(t *testing.T) {
 		t.Errorf("followed: %q", got)
 	}
 	c.perform(d, 1)
-	if got := <-lines; got != "z1 1 started" {
-		t.Errorf("an instance that started later: %q", got)
+	for _, want := range []string{"z1 1 Cell z1 creating container", "z1 1 Cell z1 successfully created container", "z1 1 started"} {
+		if got := <-lines; !strings.HasPrefix(got, want) {
+			t.Errorf("an instance that started later: %q, want %s", got, want)
+		}
 	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) && status.Code(err) != codes.Canceled {
 		t.Errorf("ended with %v", err)
 	}
 }
+
+// ofCell tells whether a line comes from the cell, and not from the program.
+func ofCell(l repclient.LogLine) bool { return strings.HasPrefix(string(l.Line), "Cell ") }
 
 // TestPresence shows that the cell announces itself, and what it says.
 func TestPresence(t *testing.T) {

@@ -128,7 +128,6 @@ type Event struct {
 	NetInfo  lrp.NetInfo // of Create
 	Routable bool        // of Run: whether it may get traffic at once
 	Reason   string      // of Doom and Fail; of Exit when it failed
-	Failed   bool        // of Exit
 	Output   string      // of Exit: of the result file
 	ByItself bool        // of Exit: it had ended before it was doomed
 }
@@ -199,7 +198,7 @@ func fail(r *Record, ev Event) {
 func exit(r *Record, ev Event) {
 	switch {
 	case r.Result.Stopped:
-	case !ev.Failed:
+	case ev.Reason == "":
 		r.Result.Output = ev.Output
 	case ev.ByItself: // that is why the check failed
 		r.Result = Result{Failed: true, Reason: Cut(ev.Reason)}

@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -59,14 +58,14 @@ func (l *log) add(source string, stream step.Stream, text string) {
 
 // copy writes what a process writes, until its end.
 func (l *log) copy(source string, stream step.Stream, from io.Reader) {
-	s := splitter{}
+	var s record.Splitter
 	buf := make([]byte, readBytes)
 	for {
 		n, err := from.Read(buf)
 		l.lines(source, stream, func(yield func([]byte)) {
-			s.split(buf[:n], yield)
+			s.Split(buf[:n], yield)
 			if err != nil {
-				s.flush(yield)
+				s.Flush(yield)
 			}
 		})
 		if err != nil {
@@ -125,48 +124,5 @@ func (l *log) flush() {
 func tell(to io.Writer, ev step.Event) {
 	if text, err := record.AppendEvent(nil, ev); err == nil { // plain data: there is no other case
 		_, _ = to.Write(text) // nobody is left to tell
-	}
-}
-
-// splitter splits what a process writes into lines: at line feeds and carriage returns, and within lines of
-// more than engine.MaxLine bytes. Empty lines are left out.
-type splitter struct{ rest []byte }
-
-// split yields the lines that end within p, each valid until the next call.
-func (s *splitter) split(p []byte, yield func([]byte)) {
-	for len(p) > 0 {
-		end := bytes.IndexAny(p, "\n\r")
-		part := p
-		if end >= 0 {
-			part, p = p[:end], p[end+1:]
-		} else {
-			p = nil
-		}
-		if len(s.rest) > 0 || end < 0 {
-			s.rest = append(s.rest, part...)
-			part = s.rest
-		}
-		for len(part) > engine.MaxLine {
-			n := engine.Cut(part)
-			yield(part[:n])
-			part = part[n:]
-		}
-		switch {
-		case end < 0:
-			s.rest = append(s.rest[:0], part...)
-		default:
-			if len(part) > 0 {
-				yield(part)
-			}
-			s.rest = s.rest[:0]
-		}
-	}
-}
-
-// flush yields a line without an end.
-func (s *splitter) flush(yield func([]byte)) {
-	if len(s.rest) > 0 {
-		yield(s.rest)
-		s.rest = s.rest[:0]
 	}
 }

@@ -21,8 +21,8 @@ type container struct {
 	address   string
 	createdAt time.Time
 
-	events *record[step.Event]
-	log    *record[engine.Line]
+	events *history[step.Event]
+	log    *history[engine.Line]
 
 	interrupt chan struct{}  // closed by SIGTERM
 	killed    chan struct{}  // closed by kill
@@ -42,7 +42,7 @@ func newContainer(spec engine.Spec, image Image) *container {
 	spec.Ports = slices.Clone(spec.Ports)
 	return &container{
 		spec: spec, image: image, status: engine.Created, createdAt: time.Now(),
-		events: newRecord[step.Event](0), log: newRecord[engine.Line](logLimit),
+		events: newHistory[step.Event](0), log: newHistory[engine.Line](logLimit),
 		interrupt: make(chan struct{}), killed: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
 		files: map[string][]byte{}, delivered: map[int]chan engine.Delivery{},
 	}

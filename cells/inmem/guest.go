@@ -15,6 +15,7 @@ import (
 
 	"muster/bbs/lrp"
 	"muster/cells/engine"
+	"muster/cells/guest/record"
 	"muster/cells/step"
 )
 
@@ -104,8 +105,8 @@ type output struct {
 	to   step.Output // instead of the log; nil: the log
 	line func(text []byte)
 
-	mu   sync.Mutex
-	rest []byte
+	mu    sync.Mutex
+	split record.Splitter
 }
 
 func (g guest) output(p step.Process, stream step.Stream) *output {
@@ -120,26 +121,14 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.to != nil {
 		return o.to.Write(p)
 	}
-	o.rest = append(o.rest, p...)
-	for {
-		end := bytes.IndexByte(o.rest, '\n')
-		if end < 0 {
-			return len(p), nil
-		}
-		if end > 0 {
-			o.line(o.rest[:end])
-		}
-		o.rest = o.rest[end+1:]
-	}
+	o.split.Split(p, o.line)
+	return len(p), nil
 }
 
 func (o *output) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.rest) > 0 {
-		o.line(o.rest)
-	}
-	o.rest = nil
+	o.split.Flush(o.line)
 }
 
 // Download waits for an archive and puts its files into the container.

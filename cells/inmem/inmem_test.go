@@ -93,6 +93,7 @@ func TestLostContainer(t *testing.T) {
 		if err := e.Start(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // until its process runs
 		if err := e.Kill(t.Context(), "a", syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}

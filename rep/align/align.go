@@ -22,6 +22,7 @@ import (
 	"slices"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells/container"
 )
 
@@ -75,10 +76,18 @@ func KnownOf(a lrp.Actual) Known {
 	return k
 }
 
-// Move is something to do about one instance.
+// KnownOfTask returns what a record says about the task that this cell has a container for.
+func KnownOfTask(t task.Task, cell lrp.CellID) Known {
+	if t.State == task.Running && t.Cell == cell {
+		return Known{Standing: Holds, State: lrp.Claimed}
+	}
+	return Known{Standing: Absent} // asking to start it again will tell
+}
+
+// Move is something to do about one instance or task.
 type Move string
 
-// The moves. Claim, Start, Crash and Remove are calls of the BBS with that name.
+// The moves. Claim, Start, Crash and Remove are calls of the BBS with that name; for a task, see TaskCall.
 const (
 	Make    Move = "make"    // make the container
 	Claim   Move = "claim"   // ask for the slot
@@ -114,7 +123,7 @@ func Next(c container.Record, k Known, want Report) []Move {
 	case container.Created:
 		return created(c, k)
 	default:
-		return running(k, want)
+		return running(c, k, want)
 	}
 }
 
@@ -156,15 +165,51 @@ func created(c container.Record, k Known) []Move {
 }
 
 // running decides about a container that passed its startup checks.
-func running(k Known, want Report) []Move {
+func running(c container.Record, k Known, want Report) []Move {
 	switch {
 	case k.Standing == Unheard:
 		return nil
+	case c.IsTask(): // nobody is told that it runs
+		return claim(k)
 	case k.Standing == Holds && k.State == lrp.Running && k.Report.Equal(want):
 		return nil
 	default:
 		return []Move{Start}
 	}
+}
+
+// TaskCall returns what a move means for a task: to claim it is to start it, and its end is its completion. A
+// container that was not started is no end: the task goes back, to be placed anew. What was started, or
+// may have been, never runs again.
+func TaskCall(m Move, c container.Record) task.EventName {
+	switch {
+	case m == Claim:
+		return task.Start
+	case c.Launched:
+		return task.Complete
+	}
+	return task.Reject
+}
+
+// StartedBefore says what it means that the BBS calls a task running on this cell already: that an earlier
+// attempt of the cell to start it was answered with yes, if that answer was lost, or if its container was
+// started; else somebody else on this cell has it.
+func StartedBefore(c container.Record, unanswered bool) Known {
+	if unanswered || c.Launched {
+		return Known{Standing: Holds, State: lrp.Claimed}
+	}
+	return Known{Standing: Lost}
+}
+
+// OrphanTasks returns the tasks that this cell is said to run and does not have.
+func OrphanTasks(tasks []task.Task, cell lrp.CellID, has func(task.GUID) bool) []task.Task {
+	var orphans []task.Task
+	for _, t := range tasks {
+		if t.State == task.Running && t.Cell == cell && !has(t.GUID) {
+			orphans = append(orphans, t)
+		}
+	}
+	return orphans
 }
 
 // Orphans returns the records that name this cell and an instance that it does not have, in the

@@ -11,7 +11,10 @@ import (
 	"pgregory.net/rapid"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
+	"muster/cells"
 	"muster/cells/engine"
+	"muster/cells/step"
 )
 
 func desired() lrp.Desired {
@@ -32,24 +35,31 @@ func desired() lrp.Desired {
 }
 
 func subject() Subject {
-	return Subject{Key: lrp.Key{Slot: lrp.Slot{Process: "app", Index: 2}, Domain: "apps"}, Instance: "guid", Address: "10.0.0.7", HostPorts: []uint16{61001, 61002}}
+	return Subject{Key: lrp.Key{Slot: lrp.Slot{Process: "app", Index: 2}, Domain: "apps"}, Instance: "guid", HostPorts: []uint16{61001, 61002}}
+}
+
+func cell() Cell {
+	return Cell{Address: "10.0.0.7", Graceful: 10 * time.Second, StartCheckEvery: 2 * time.Second, CheckEvery: 30 * time.Second, LogLines: 7}
 }
 
 func TestBuild(t *testing.T) {
 	t.Parallel()
-	spec, plan, err := Build(desired(), subject())
+	spec, plan, err := Build(desired(), subject(), cell())
 	if err != nil {
 		t.Fatal(err)
 	}
 	spec.Labels = nil
 	if diff := cmp.Diff(engine.Spec{
 		ID: "guid", RootFS: "docker:///app",
-		Process: engine.Process{Path: "/app", Args: []string{"-v"}, User: "vcap", Env: []string{
-			"INSTANCE_GUID=guid", "INSTANCE_INDEX=2", "CF_INSTANCE_GUID=guid", "CF_INSTANCE_INDEX=2",
-			"A=lrp", "INSTANCE_INDEX=mine", "A=action",
-			"CF_INSTANCE_IP=10.0.0.7", "CF_INSTANCE_PORT=61001", "CF_INSTANCE_ADDR=10.0.0.7:61001",
-			`CF_INSTANCE_PORTS=[{"external":61001,"internal":8080},{"external":61002,"internal":2222}]`,
-		}},
+		AddressEnv: "CF_INSTANCE_INTERNAL_IP",
+		Program: step.Program{
+			Action: desired().RunInfo.Action, Source: "APP/PROC/WEB", Checked: true, Graceful: 10 * time.Second, LogBytes: -1, LogLines: 7,
+			Env: []string{"INSTANCE_GUID=guid", "INSTANCE_INDEX=2", "CF_INSTANCE_GUID=guid", "CF_INSTANCE_INDEX=2", "A=lrp", "INSTANCE_INDEX=mine"},
+			LastEnv: []string{
+				"CF_INSTANCE_IP=10.0.0.7", "CF_INSTANCE_PORT=61001", "CF_INSTANCE_ADDR=10.0.0.7:61001",
+				`CF_INSTANCE_PORTS=[{"external":61001,"internal":8080},{"external":61002,"internal":2222}]`,
+			},
+		},
 		Limits: engine.Limits{MemoryMB: 64, DiskMB: 128, MaxPids: 10, CPUWeight: 1},
 		Ports:  []engine.Port{{Container: 8080, Host: 61001}, {Container: 2222, Host: 61002}},
 	}, spec); diff != "" {
@@ -57,7 +67,7 @@ func TestBuild(t *testing.T) {
 	}
 	if diff := cmp.Diff(Plan{
 		Key: subject().Key, Instance: "guid", MemoryMB: 64, DiskMB: 128, MaxPids: 10, RootFS: "docker:///app",
-		LogSource: "APP/PROC/WEB", StartTimeout: 1500 * time.Millisecond,
+		LogSource: "APP/PROC/WEB", CheckSource: "HEALTH", Graceful: 10 * time.Second, StartTimeout: 1500 * time.Millisecond,
 		Startup:        []lrp.Check{{TCP: &lrp.TCPCheck{Port: 8080}}},
 		Readiness:      []lrp.Check{{HTTP: &lrp.HTTPCheck{Port: 8080, Path: "/ready"}}},
 		MetricTags:     map[string]string{"app": "shop", "index": "2", "instance": "guid"},
@@ -71,11 +81,11 @@ func TestEnvWithoutPorts(t *testing.T) {
 	t.Parallel()
 	d, s := desired(), subject()
 	d.RunInfo.Ports, s.HostPorts = nil, nil
-	spec, _, err := Build(d, s)
+	spec, _, err := Build(d, s, cell())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"CF_INSTANCE_IP=10.0.0.7", "CF_INSTANCE_PORT=", "CF_INSTANCE_ADDR=", "CF_INSTANCE_PORTS=[]"}, spec.Process.Env[len(spec.Process.Env)-4:]); diff != "" {
+	if diff := cmp.Diff([]string{"CF_INSTANCE_IP=10.0.0.7", "CF_INSTANCE_PORT=", "CF_INSTANCE_ADDR=", "CF_INSTANCE_PORTS=[]"}, spec.Program.LastEnv); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -83,17 +93,10 @@ func TestEnvWithoutPorts(t *testing.T) {
 // TestUnsupported sets each feature in turn: each is named, alone and with the others.
 func TestUnsupported(t *testing.T) {
 	t.Parallel()
-	limit := int64(100)
 	features := []struct {
 		field string
 		set   func(*lrp.Desired)
 	}{
-		{"setup", func(d *lrp.Desired) { d.RunInfo.Setup = d.RunInfo.Action }},
-		{"action (other than one run action)", func(d *lrp.Desired) {
-			d.RunInfo.Action = &lrp.Action{Parallel: &lrp.ParallelAction{Actions: []*lrp.Action{d.RunInfo.Action}}}
-		}},
-		{"monitor (use check_definition)", func(d *lrp.Desired) { d.RunInfo.Check, d.RunInfo.Monitor = nil, d.RunInfo.Action }},
-		{"sidecars", func(d *lrp.Desired) { d.RunInfo.Sidecars = []lrp.Sidecar{{}} }},
 		{"egress_rules", func(d *lrp.Desired) { d.RunInfo.EgressRules = []lrp.EgressRule{{}} }},
 		{"cached_dependencies", func(d *lrp.Desired) { d.RunInfo.CachedDependencies = []lrp.CachedDependency{{}} }},
 		{"image_layers", func(d *lrp.Desired) { d.RunInfo.ImageLayers = []lrp.ImageLayer{{}} }},
@@ -104,7 +107,6 @@ func TestUnsupported(t *testing.T) {
 		{"certificate_properties", func(d *lrp.Desired) {
 			d.RunInfo.Certificate = &lrp.CertificateProperties{OrganizationalUnits: []string{"app"}}
 		}},
-		{"log_rate_limit", func(d *lrp.Desired) { d.RunInfo.LogRateLimit = &limit }},
 	}
 	if err := Supported(desired()); err != nil {
 		t.Errorf("plain LRP: %v", err)
@@ -124,11 +126,69 @@ func TestUnsupported(t *testing.T) {
 	if err := Supported(all); !errors.As(err, &u) || !cmp.Equal(u.Fields, fields) {
 		t.Errorf("all at once: %v", err)
 	}
-	unlimited := int64(-1)
+}
+
+// TestWholeProgram builds an LRP with all that runs in its container.
+func TestWholeProgram(t *testing.T) {
+	t.Parallel()
+	run := func(path string) *lrp.Action { return &lrp.Action{Run: &lrp.RunAction{Path: path}} }
+	limit := int64(1000)
 	d := desired()
-	d.RunInfo.LogRateLimit = &unlimited
-	if err := Supported(d); err != nil {
-		t.Errorf("no limit: %v", err)
+	d.RunInfo.Check, d.RunInfo.Setup, d.RunInfo.Monitor, d.RunInfo.LogRateLimit = nil, run("/setup"), run("/monitor"), &limit
+	d.RunInfo.Sidecars = []lrp.Sidecar{{Action: run("/proxy")}}
+	spec, _, err := Build(d, subject(), cell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := spec.Program
+	got.Env, got.LastEnv = nil, nil
+	want := step.Program{
+		Setup: run("/setup"), Action: d.RunInfo.Action, Sidecars: []*lrp.Action{run("/proxy")},
+		Monitor: &step.Monitor{Action: run("/monitor"), StartTimeout: 1500 * time.Millisecond, StartEvery: 2 * time.Second, Every: 30 * time.Second},
+		Source:  "APP/PROC/WEB", Graceful: 10 * time.Second, LogBytes: 1000, LogLines: 7,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	d.RunInfo.Check = &lrp.CheckDefinition{Checks: []lrp.Check{{}}} // none that can be made
+	if spec, _, err = Build(d, subject(), cell()); err != nil || spec.Program.Monitor != nil || spec.Program.Checked {
+		t.Errorf("a check definition wins over the monitor: %+v, %v", spec.Program, err)
+	}
+}
+
+func TestBuildTask(t *testing.T) {
+	t.Parallel()
+	d := task.Definition{
+		RootFS: "docker:///app", Action: &lrp.Action{Run: &lrp.RunAction{Path: "/job"}}, Env: []lrp.EnvVar{{Name: "A", Value: "b"}},
+		MemoryMB: 64, DiskMB: 128, MaxPids: 10, LogSource: "APP/TASK/x", ResultFile: "/result", Privileged: true,
+		MetricTags: map[string]lrp.MetricTag{"app": {Static: "shop"}},
+	}
+	key := cells.TaskKey{GUID: "t", Domain: "tasks"}
+	spec, plan, err := BuildTask(d, Subject{Task: key, Instance: "guid"}, cell())
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ParsePlan(spec.Labels)
+	if diff := cmp.Diff(plan, read); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
+	}
+	spec.Labels = nil
+	if diff := cmp.Diff(engine.Spec{
+		ID: "guid", RootFS: "docker:///app", AddressEnv: "CF_INSTANCE_INTERNAL_IP", Privileged: true,
+		Program: step.Program{
+			Action: d.Action, Source: "APP/TASK/x", ResultFile: "/result", Graceful: 10 * time.Second, LogBytes: -1, LogLines: 7, Env: []string{"A=b"},
+			LastEnv: []string{"CF_INSTANCE_IP=10.0.0.7", "CF_INSTANCE_PORT=", "CF_INSTANCE_ADDR=", "CF_INSTANCE_PORTS=[]"},
+		},
+		Limits: engine.Limits{MemoryMB: 64, DiskMB: 128, MaxPids: 10},
+	}, spec); diff != "" {
+		t.Error(diff)
+	}
+	if plan.Task != key || plan.Graceful != 10*time.Second || plan.MetricTags["app"] != "shop" {
+		t.Errorf("plan %+v", plan)
+	}
+	d.MetricTags["i"] = lrp.MetricTag{Dynamic: lrp.TagIndex}
+	if _, _, err := BuildTask(d, Subject{Task: key, Instance: "guid"}, cell()); err == nil || !strings.Contains(err.Error(), `metric_tags "i"`) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -153,7 +213,7 @@ func TestBadInternalRoutes(t *testing.T) {
 	t.Parallel()
 	d := desired()
 	d.Routes["internal-router"] = []byte(`{"hostname":1}`)
-	if _, _, err := Build(d, subject()); err == nil || !strings.Contains(err.Error(), `routes "internal-router"`) {
+	if _, _, err := Build(d, subject(), cell()); err == nil || !strings.Contains(err.Error(), `routes "internal-router"`) {
 		t.Errorf("got %v", err)
 	}
 }

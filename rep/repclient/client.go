@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -90,6 +91,8 @@ type LogLine struct {
 	Index    int32
 	Stderr   bool
 	Line     []byte // without its end, at most 61,440 bytes
+	Source   string // who wrote it: APP/PROC/WEB, HEALTH, ...
+	Time     time.Time
 }
 
 // Logs calls fn for each line until there are no more, fn or the stream fails, or ctx ends. Without
@@ -114,6 +117,7 @@ func (c *Client) Logs(ctx context.Context, req LogsRequest, fn func(LogLine) err
 		if err := fn(LogLine{
 			Cell: lrp.CellID(m.GetCellId()), Instance: lrp.InstanceGUID(m.GetInstanceGuid()),
 			Index: m.GetIndex(), Stderr: m.GetStderr(), Line: m.GetLine(),
+			Source: m.GetSource(), Time: m.GetTime().AsTime(),
 		}); err != nil {
 			return err
 		}

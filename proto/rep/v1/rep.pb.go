@@ -11,6 +11,7 @@ package repv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -892,7 +893,11 @@ type LogsResponse struct {
 	// The line without its end; at most 61,440 bytes, longer ones are split.
 	Line []byte `protobuf:"bytes,4,opt,name=line,proto3" json:"line,omitempty"`
 	// The cell.
-	CellId        string `protobuf:"bytes,5,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
+	CellId string `protobuf:"bytes,5,opt,name=cell_id,json=cellId,proto3" json:"cell_id,omitempty"`
+	// Who wrote it: APP/PROC/WEB, HEALTH or another log source of the LRP, or of an action in it.
+	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
+	// When it was complete.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,11 +967,25 @@ func (x *LogsResponse) GetCellId() string {
 	return ""
 }
 
+func (x *LogsResponse) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *LogsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_rep_v1_rep_proto protoreflect.FileDescriptor
 
 const file_rep_v1_rep_proto_rawDesc = "" +
 	"\n" +
-	"\x10rep/v1/rep.proto\x12\x06rep.v1\"\x0e\n" +
+	"\x10rep/v1/rep.proto\x12\x06rep.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0e\n" +
 	"\fStateRequest\"\xe7\x06\n" +
 	"\rStateResponse\x12\x17\n" +
 	"\acell_id\x18\x01 \x01(\tR\x06cellId\x12\x12\n" +
@@ -1041,13 +1060,15 @@ const file_rep_v1_rep_proto_rawDesc = "" +
 	"\x05index\x18\x02 \x01(\x05H\x00R\x05index\x88\x01\x01\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x12\n" +
 	"\x04tail\x18\x04 \x01(\x05R\x04tailB\b\n" +
-	"\x06_index\"\x8e\x01\n" +
+	"\x06_index\"\xd6\x01\n" +
 	"\fLogsResponse\x12#\n" +
 	"\rinstance_guid\x18\x01 \x01(\tR\finstanceGuid\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x16\n" +
 	"\x06stderr\x18\x03 \x01(\bR\x06stderr\x12\x12\n" +
 	"\x04line\x18\x04 \x01(\fR\x04line\x12\x17\n" +
-	"\acell_id\x18\x05 \x01(\tR\x06cellId2\xf0\x01\n" +
+	"\acell_id\x18\x05 \x01(\tR\x06cellId\x12\x16\n" +
+	"\x06source\x18\x06 \x01(\tR\x06source\x12.\n" +
+	"\x04time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x04time2\xf0\x01\n" +
 	"\n" +
 	"RepService\x124\n" +
 	"\x05State\x12\x14.rep.v1.StateRequest\x1a\x15.rep.v1.StateResponse\x12;\n" +
@@ -1070,18 +1091,19 @@ func file_rep_v1_rep_proto_rawDescGZIP() []byte {
 
 var file_rep_v1_rep_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_rep_v1_rep_proto_goTypes = []any{
-	(*StateRequest)(nil),    // 0: rep.v1.StateRequest
-	(*StateResponse)(nil),   // 1: rep.v1.StateResponse
-	(*RootFSProvider)(nil),  // 2: rep.v1.RootFSProvider
-	(*Resources)(nil),       // 3: rep.v1.Resources
-	(*LRP)(nil),             // 4: rep.v1.LRP
-	(*Task)(nil),            // 5: rep.v1.Task
-	(*PerformRequest)(nil),  // 6: rep.v1.PerformRequest
-	(*PerformResponse)(nil), // 7: rep.v1.PerformResponse
-	(*Refusal)(nil),         // 8: rep.v1.Refusal
-	(*LogsRequest)(nil),     // 9: rep.v1.LogsRequest
-	(*LogsResponse)(nil),    // 10: rep.v1.LogsResponse
-	nil,                     // 11: rep.v1.StateResponse.RootfsProvidersEntry
+	(*StateRequest)(nil),          // 0: rep.v1.StateRequest
+	(*StateResponse)(nil),         // 1: rep.v1.StateResponse
+	(*RootFSProvider)(nil),        // 2: rep.v1.RootFSProvider
+	(*Resources)(nil),             // 3: rep.v1.Resources
+	(*LRP)(nil),                   // 4: rep.v1.LRP
+	(*Task)(nil),                  // 5: rep.v1.Task
+	(*PerformRequest)(nil),        // 6: rep.v1.PerformRequest
+	(*PerformResponse)(nil),       // 7: rep.v1.PerformResponse
+	(*Refusal)(nil),               // 8: rep.v1.Refusal
+	(*LogsRequest)(nil),           // 9: rep.v1.LogsRequest
+	(*LogsResponse)(nil),          // 10: rep.v1.LogsResponse
+	nil,                           // 11: rep.v1.StateResponse.RootfsProvidersEntry
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_rep_v1_rep_proto_depIdxs = []int32{
 	11, // 0: rep.v1.StateResponse.rootfs_providers:type_name -> rep.v1.StateResponse.RootfsProvidersEntry
@@ -1094,20 +1116,21 @@ var file_rep_v1_rep_proto_depIdxs = []int32{
 	8,  // 7: rep.v1.PerformResponse.refused:type_name -> rep.v1.Refusal
 	4,  // 8: rep.v1.Refusal.lrp:type_name -> rep.v1.LRP
 	5,  // 9: rep.v1.Refusal.task:type_name -> rep.v1.Task
-	2,  // 10: rep.v1.StateResponse.RootfsProvidersEntry.value:type_name -> rep.v1.RootFSProvider
-	0,  // 11: rep.v1.RepService.State:input_type -> rep.v1.StateRequest
-	0,  // 12: rep.v1.RepService.WatchState:input_type -> rep.v1.StateRequest
-	6,  // 13: rep.v1.RepService.Perform:input_type -> rep.v1.PerformRequest
-	9,  // 14: rep.v1.RepService.Logs:input_type -> rep.v1.LogsRequest
-	1,  // 15: rep.v1.RepService.State:output_type -> rep.v1.StateResponse
-	1,  // 16: rep.v1.RepService.WatchState:output_type -> rep.v1.StateResponse
-	7,  // 17: rep.v1.RepService.Perform:output_type -> rep.v1.PerformResponse
-	10, // 18: rep.v1.RepService.Logs:output_type -> rep.v1.LogsResponse
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	12, // 10: rep.v1.LogsResponse.time:type_name -> google.protobuf.Timestamp
+	2,  // 11: rep.v1.StateResponse.RootfsProvidersEntry.value:type_name -> rep.v1.RootFSProvider
+	0,  // 12: rep.v1.RepService.State:input_type -> rep.v1.StateRequest
+	0,  // 13: rep.v1.RepService.WatchState:input_type -> rep.v1.StateRequest
+	6,  // 14: rep.v1.RepService.Perform:input_type -> rep.v1.PerformRequest
+	9,  // 15: rep.v1.RepService.Logs:input_type -> rep.v1.LogsRequest
+	1,  // 16: rep.v1.RepService.State:output_type -> rep.v1.StateResponse
+	1,  // 17: rep.v1.RepService.WatchState:output_type -> rep.v1.StateResponse
+	7,  // 18: rep.v1.RepService.Perform:output_type -> rep.v1.PerformResponse
+	10, // 19: rep.v1.RepService.Logs:output_type -> rep.v1.LogsResponse
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_rep_v1_rep_proto_init() }

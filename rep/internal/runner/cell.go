@@ -29,6 +29,7 @@ import (
 	"muster/rep/align"
 	"muster/rep/internal/probe"
 	"muster/rep/ledger"
+	"muster/rep/recipe"
 )
 
 // Limits of a cell.
@@ -53,12 +54,11 @@ const (
 // Config says what a cell is and how it treats its instances.
 type Config struct {
 	Presence       cells.Presence
-	Index          int32  // for bin packing
-	Address        string // where the host ports of the cell are reached
-	PreferInstance bool   // routers should use the address of the container
+	Index          int32 // for bin packing
+	Recipe         recipe.Cell
+	PreferInstance bool // routers should use the address of the container
 	FirstPort      uint16
 	LastPort       uint16
-	Graceful       time.Duration // from SIGTERM to SIGKILL
 	CreateTimeout  time.Duration // of making one container
 	ReapEvery      time.Duration // between comparisons with the engine
 	Probe          probe.Settings
@@ -86,7 +86,7 @@ type Cell struct {
 	books     *ledger.Ledger
 	ports     *ledger.Ports
 	instances map[lrp.InstanceGUID]*instance
-	orphans   map[lrp.InstanceGUID]bool // records being removed
+	orphans   map[lrp.InstanceGUID]bool // records being removed, those of tasks by their GUID
 	strays    map[engine.ID]bool        // containers being destroyed that no instance owns
 	changed   chan struct{}             // closed and replaced with every change
 }
@@ -132,20 +132,50 @@ func (c *Cell) begin(i *instance) {
 
 // Perform takes on work, most important first, and returns what it refuses. The resources of the rest
 // are reserved. Work for a slot that the cell already works on is accepted and changes nothing.
-func (c *Cell) Perform(work []cells.Instance) []cells.Refusal {
+func (c *Cell) Perform(work []cells.Instance, tasks []cells.Task) []cells.Refusal {
 	var refused []cells.Refusal
 	for _, w := range work {
-		if err := c.accept(w); err != nil {
+		if err := c.acceptInstance(w); err != nil {
 			refused = append(refused, cells.Refusal{Instance: w, Reason: err.Error()})
 			c.metrics.Refused.Inc()
 			c.log.Info("work refused", "process_guid", w.Key.Process, "index", w.Key.Index, "reason", err.Error())
 		}
 	}
+	for _, t := range tasks {
+		if err := c.acceptTask(t); err != nil {
+			refused = append(refused, cells.Refusal{Task: &t, Reason: err.Error()})
+			c.metrics.Refused.Inc()
+			c.log.Info("work refused", "task_guid", t.Key.GUID, "reason", err.Error())
+		}
+	}
 	return refused
 }
 
-func (c *Cell) accept(w cells.Instance) error {
-	if err := c.suits(w); err != nil {
+func (c *Cell) acceptInstance(w cells.Instance) error {
+	if w.Key.Process == "" {
+		return errors.New("process_guid is empty")
+	}
+	if w.Key.Index < 0 {
+		return fmt.Errorf("index is %d: want 0 or more", w.Key.Index)
+	}
+	return c.accept(container.Record{
+		Key: w.Key, Resources: w.Resources, MaxPids: w.MaxPids, RootFS: w.RootFS, PlacementTags: w.PlacementTags,
+	}, w.VolumeDrivers, w.TraceID, func(r container.Record) bool { return !r.IsTask() && r.Key.Slot == w.Key.Slot && !r.Ending() })
+}
+
+func (c *Cell) acceptTask(t cells.Task) error {
+	if t.Key.GUID == "" {
+		return errors.New("task_guid is empty")
+	}
+	return c.accept(container.Record{
+		Task: t.Key, Resources: t.Resources, MaxPids: t.MaxPids, RootFS: t.RootFS, PlacementTags: t.PlacementTags,
+	}, t.VolumeDrivers, t.TraceID, func(r container.Record) bool { return r.Task.GUID == t.Key.GUID })
+}
+
+// accept takes on work, unless the cell is at it already; same tells which containers that are not completed
+// are the same work.
+func (c *Cell) accept(r container.Record, volumeDrivers []string, trace string, same func(container.Record) bool) error {
+	if err := c.suits(r.RootFS, volumeDrivers); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -155,62 +185,46 @@ func (c *Cell) accept(w cells.Instance) error {
 		return errors.New("the rep is stopping")
 	case c.unhealthy != "":
 		return errors.New(c.unhealthy)
-	case c.worksOn(w.Key.Slot):
-		return nil
 	}
-	id := lrp.InstanceGUID(uuid.NewString())
-	want := w.Resources
-	want.Containers = 1
-	if err := c.books.Reserve(id, want); err != nil {
+	for _, i := range c.instances {
+		if i.public.State != container.Completed && same(i.public) {
+			return nil
+		}
+	}
+	r.Instance, r.State, r.Resources.Containers = lrp.InstanceGUID(uuid.NewString()), container.Reserved, 1
+	if err := c.books.Reserve(r.Instance, r.Resources); err != nil {
 		return err
 	}
-	i := c.newInstance(container.Record{
-		Key: w.Key, Instance: id, Resources: want, MaxPids: w.MaxPids, RootFS: w.RootFS,
-		PlacementTags: w.PlacementTags, State: container.Reserved,
-	}, w.TraceID[:min(len(w.TraceID), maxTraceBytes)])
+	i := c.newInstance(r, trace[:min(len(trace), maxTraceBytes)])
 	c.begin(i)
 	c.broadcast()
 	c.metrics.Accepted.Inc()
-	i.log.Info("work accepted", "memory_mb", want.MemoryMB, "disk_mb", want.DiskMB)
+	i.log.Info("work accepted", "memory_mb", r.Resources.MemoryMB, "disk_mb", r.Resources.DiskMB)
 	return nil
 }
 
 // suits checks what can be said about work without knowing what else runs.
-func (c *Cell) suits(w cells.Instance) error {
-	if w.Key.Process == "" {
-		return errors.New("process_guid is empty")
+func (c *Cell) suits(rootFS string, volumeDrivers []string) error {
+	if len(volumeDrivers) > 0 {
+		return fmt.Errorf("volume drivers %s are not on this cell", strings.Join(volumeDrivers, ", "))
 	}
-	if w.Key.Index < 0 {
-		return fmt.Errorf("index is %d: want 0 or more", w.Key.Index)
-	}
-	if len(w.VolumeDrivers) > 0 {
-		return fmt.Errorf("volume drivers %s are not on this cell", strings.Join(w.VolumeDrivers, ", "))
-	}
-	scheme, name, _ := strings.Cut(w.RootFS, ":")
+	scheme, name, _ := strings.Cut(rootFS, ":")
 	p, ok := c.Presence.RootFSProviders[scheme]
 	if !ok || len(p.Names) > 0 && !slices.Contains(p.Names, name) {
-		return fmt.Errorf("root file system %q cannot be run on this cell", w.RootFS)
+		return fmt.Errorf("root file system %q cannot be run on this cell", rootFS)
 	}
 	return nil
-}
-
-// worksOn tells whether an instance of the slot is on its way or running. c.mu is held.
-func (c *Cell) worksOn(slot lrp.Slot) bool {
-	for _, i := range c.instances {
-		r := i.public
-		if r.Key.Slot == slot && r.State != container.Completed && !r.Ending() {
-			return true
-		}
-	}
-	return false
 }
 
 // newInstance registers an instance; trace is the request id of what made it necessary. c.mu is held.
 func (c *Cell) newInstance(r container.Record, trace string) *instance {
 	i := &instance{
-		cell: c, guid: r.Instance, rec: r, public: r, known: align.Known{Standing: align.Unheard},
+		cell: c, guid: r.Instance, isTask: r.IsTask(), taskKey: r.Task, rec: r, public: r, known: align.Known{Standing: align.Unheard},
 		inbox: make(chan func(), inboxSize), accepted: time.Now(),
 		log: c.log.With("process_guid", r.Key.Process, "index", r.Key.Index, "instance_guid", r.Instance),
+	}
+	if i.isTask {
+		i.log = c.log.With("task_guid", r.Task.GUID, "instance_guid", r.Instance)
 	}
 	if trace != "" {
 		i.trace, i.log = trace, i.log.With("trace_id", trace)
@@ -259,6 +273,17 @@ func (c *Cell) find(id lrp.InstanceGUID) *instance {
 	return c.instances[id]
 }
 
+// all returns all instances and tasks.
+func (c *Cell) all() []*instance {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]*instance, 0, len(c.instances))
+	for _, i := range c.instances {
+		all = append(all, i)
+	}
+	return all
+}
+
 // State returns the state of the cell, and a channel that is closed with the next change of it.
 func (c *Cell) State() (cells.State, <-chan struct{}) {
 	records, changed := c.Records()
@@ -268,6 +293,12 @@ func (c *Cell) State() (cells.State, <-chan struct{}) {
 	for _, r := range records {
 		if r.Starting() {
 			s.StartingContainers++
+		}
+		if r.IsTask() {
+			s.Tasks = append(s.Tasks, cells.Task{
+				Key: r.Task, Resources: r.Resources, MaxPids: r.MaxPids, RootFS: r.RootFS, PlacementTags: r.PlacementTags,
+			})
+			continue
 		}
 		s.Instances = append(s.Instances, cells.Instance{
 			Key: r.Key, InstanceGUID: r.Instance, State: r.InstanceState(), Resources: r.Resources,

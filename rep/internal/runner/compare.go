@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"muster/bbs/bbsclient"
@@ -41,7 +42,7 @@ func (c *Cell) Adopt(ctx context.Context) error {
 			return fmt.Errorf("adopt container %s: %w", f.ID, err)
 		}
 		i := c.newInstance(container.Record{
-			Key: plan.Key, Instance: plan.Instance, Resources: plan.Resources(), MaxPids: plan.MaxPids,
+			Key: plan.Key, Task: plan.Task, Instance: plan.Instance, Resources: plan.Resources(), MaxPids: plan.MaxPids,
 			RootFS: plan.RootFS, PlacementTags: plan.PlacementTags,
 			State: container.Created, Launched: f.Status != engine.Created, NetInfo: c.netInfo(f),
 		}, "")
@@ -72,18 +73,16 @@ func (c *Cell) List(ctx context.Context) (uint64, error) {
 	for _, a := range records {
 		listed[a.Instance] = a
 	}
-	c.mu.Lock()
-	instances := make([]*instance, 0, len(c.instances))
-	for _, i := range c.instances {
-		instances = append(instances, i)
-	}
-	c.mu.Unlock()
-	for _, i := range instances {
-		a, ok := listed[i.guid]
-		i.post(func() { i.listed(asOf, a, ok) })
+	for _, i := range c.all() {
+		if a, ok := listed[i.guid]; !i.isTask {
+			i.post(func() { i.listed(asOf, a, ok) })
+		}
 	}
 	for _, a := range align.Orphans(records, func(id lrp.InstanceGUID) bool { return c.find(id) != nil }) {
 		c.removeOrphan(a)
+	}
+	if err := c.compareTasks(ctx); err != nil {
+		return 0, err
 	}
 	c.metrics.Compare.Observe(time.Since(asOf).Seconds())
 	return revision, nil
@@ -104,6 +103,9 @@ func (i *instance) listed(asOf time.Time, a lrp.Actual, ok bool) {
 // Hear takes changes of records; it is the Apply of bbsclient.Follow.
 func (c *Cell) Hear(events []bbsclient.Event) {
 	for _, ev := range events {
+		if ev.Task != nil {
+			c.hearTask(ev.Task.Before, ev.Task.After)
+		}
 		if ev.Actual == nil {
 			continue
 		}
@@ -147,28 +149,38 @@ func (i *instance) unnamed() {
 
 // removeOrphan reports an instance gone that a record names and the cell does not have.
 func (c *Cell) removeOrphan(a lrp.Actual) {
+	log := c.log.With("process_guid", a.Process, "index", a.Index, "instance_guid", a.Instance)
+	c.orphan(a.Instance, log, "record without container not removed", func(ctx context.Context) error {
+		err := c.bbs.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: a.Key, By: a.InstanceKey})
+		var refusal *lrp.Refusal
+		if err != nil && !errors.As(err, &refusal) {
+			return err
+		}
+		log.Info("record without container removed", "refused", refusal != nil)
+		return nil
+	})
+}
+
+// orphan has the BBS told that something is not here, for as long as that takes.
+func (c *Cell) orphan(id lrp.InstanceGUID, log *slog.Logger, complaint string, report func(context.Context) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.orphans[a.Instance] {
+	if c.closed || c.orphans[id] {
 		return
 	}
-	c.orphans[a.Instance] = true
+	c.orphans[id] = true
 	c.wg.Go(func() {
 		defer func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			delete(c.orphans, a.Instance)
+			delete(c.orphans, id)
 		}()
-		log := c.log.With("process_guid", a.Process, "index", a.Index, "instance_guid", a.Instance)
-		persist(c.life, log, "record without container not removed", func() error {
+		persist(c.life, log, complaint, func() error {
 			ctx, cancel := context.WithTimeout(c.life, callTimeout)
 			defer cancel()
-			err := c.bbs.Apply(ctx, lrp.Event{Name: lrp.Remove, Key: a.Key, By: a.InstanceKey})
-			var refusal *lrp.Refusal
-			if err == nil || errors.As(err, &refusal) {
+			err := report(ctx)
+			if err == nil {
 				c.metrics.Orphans.Inc()
-				log.Info("record without container removed", "refused", refusal != nil)
-				return nil
 			}
 			return err
 		})

@@ -8,18 +8,23 @@ import (
 
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
+	"muster/bbs/task"
+	"muster/cells"
 	"muster/cells/container"
 	"muster/rep/align"
 	"muster/rep/recipe"
 )
 
-// instance is the runner of one instance. Its fields below "loop" are used by its goroutine only; what
+// instance is the runner of one instance, or of one task. Its fields below "loop" are used by its goroutine only; what
 // takes long runs beside it and posts its outcome. At most one call of the BBS and one operation of
 // the engine, signals excepted, are under way for an instance.
 type instance struct {
 	cell *Cell
 	guid lrp.InstanceGUID
 	log  *slog.Logger
+	// isTask and taskKey say what it is for, as rec does, and never change.
+	isTask  bool
+	taskKey cells.TaskKey
 	// trace is the request id of what made the instance necessary; empty after an adoption.
 	trace string
 
@@ -48,7 +53,11 @@ type instance struct {
 	failures   int       // of calls of the BBS in a row
 	calling    bool      // a call of the BBS is under way
 	working    bool      // an operation of the engine is under way
+	unanswered bool      // an attempt to start the task was not answered
+	programmed bool      // the setup of the program is over
+	ready      bool      // the program says that all is started and healthy
 	checking   bool      // health checks were begun
+	healthy    bool      // startup checks passed, or there are none
 	stopping   bool      // signals were begun
 	moved      bool      // rec or known changed since the last decision
 	gone       bool      // the container was destroyed
@@ -59,6 +68,7 @@ func (i *instance) run() {
 	defer i.cancel()
 	if i.rec.Launched { // adopted
 		i.watchProcess()
+		i.watchProgram()
 	}
 	i.advance()
 	for !i.gone {
@@ -129,6 +139,10 @@ func (i *instance) advance() {
 			i.checking = true
 			i.watchHealth()
 		}
+		if i.runs() {
+			i.apply(container.Event{Name: container.Run, Routable: len(i.plan.Readiness) == 0})
+			i.watchRunning(i.rec.Routable)
+		}
 	}
 }
 
@@ -144,7 +158,7 @@ func (i *instance) begin(m align.Move) {
 			i.startProcess()
 		}
 	case align.Resume:
-		i.checking = true
+		i.checking, i.healthy = true, true
 		i.apply(container.Event{Name: container.Run, Routable: i.known.Report.Routable || len(i.plan.Readiness) == 0})
 		i.watchRunning(i.rec.Routable)
 	case align.Stop:
@@ -174,6 +188,10 @@ func (i *instance) key() lrp.InstanceKey {
 
 // call makes one call of the BBS.
 func (i *instance) call(m align.Move) {
+	if i.rec.IsTask() {
+		i.callTask(m)
+		return
+	}
 	ev := lrp.Event{Name: lrp.EventName(m), Key: i.rec.Key, By: i.key()}
 	report := i.report()
 	switch m {
@@ -183,30 +201,43 @@ func (i *instance) call(m align.Move) {
 	case align.Crash:
 		ev.Reason = i.rec.Result.Reason
 	}
-	i.calling = true
 	begin := time.Now()
+	i.ask(m, func(ctx context.Context) (func(), error) {
+		return func() { i.granted(m, report, begin) }, i.cell.bbs.Apply(ctx, ev)
+	})
+}
+
+// ask makes a call of the BBS beside the loop; granted is done when it was granted.
+func (i *instance) ask(m align.Move, call func(context.Context) (granted func(), err error)) {
+	i.calling = true
 	i.beside(func() {
 		ctx, cancel := context.WithTimeout(i.ctx, callTimeout)
 		defer cancel()
 		if i.trace != "" {
 			ctx = bbsclient.WithTraceID(ctx, i.trace)
 		}
-		err := i.cell.bbs.Apply(ctx, ev)
+		granted, err := call(ctx)
 		i.post(func() {
 			i.cell.metrics.call(m, err)
-			i.answered(m, report, err, begin)
+			i.answered(m, granted, err)
 		})
 	})
 }
 
+// refused tells whether an error is a refusal by the rules, of an instance or a task.
+func refused(err error) bool {
+	var ofLRP *lrp.Refusal
+	var ofTask *task.Refusal
+	return errors.As(err, &ofLRP) || errors.As(err, &ofTask)
+}
+
 // answered takes the answer of the BBS to a move.
-func (i *instance) answered(m align.Move, report align.Report, err error, begin time.Time) {
-	var refusal *lrp.Refusal
+func (i *instance) answered(m align.Move, granted func(), err error) {
 	switch {
 	case err == nil:
 		i.calling, i.failures, i.heard = false, 0, time.Now()
-		i.granted(m, report, begin)
-	case errors.As(err, &refusal):
+		granted()
+	case refused(err):
 		i.calling, i.failures, i.heard = false, 0, time.Now()
 		i.log.Info("report refused", "event", m, "reason", err.Error())
 		i.known = align.Known{Standing: align.Lost}
@@ -216,6 +247,7 @@ func (i *instance) answered(m align.Move, report align.Report, err error, begin 
 			i.log.Warn("report not answered", "event", m, "error", err, "failures", i.failures+1, "again_in", wait)
 		}
 		i.failures++
+		i.unanswered = i.unanswered || m == align.Claim
 		i.beside(func() {
 			if pause(i.ctx, wait) {
 				i.post(func() { i.calling = false })

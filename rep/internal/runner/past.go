@@ -14,10 +14,10 @@ import (
 	"muster/cells/engine"
 )
 
-// Limits of the past: at most 12.5 MiB in all.
+// Limits of the past: at most 12.5 MiB of text in all.
 const (
-	// pastBytes is how much is kept of the end of each output of an instance.
-	pastBytes = 64 << 10
+	// pastBytes is how much is kept of the end of the log of an instance.
+	pastBytes = 128 << 10
 	// pastPerProcess and pastInstances bound the instances of one process and of all: the oldest go.
 	pastPerProcess = 3
 	pastInstances  = 100
@@ -38,7 +38,7 @@ type past struct {
 type ended struct {
 	record container.Record
 	at     time.Time
-	output map[engine.Stream][]byte
+	log    []engine.Line
 }
 
 // keep adds an instance.
@@ -76,74 +76,79 @@ func (p *past) records(now time.Time) []container.Record {
 	return all
 }
 
-func (p *past) output(id lrp.InstanceGUID, stream engine.Stream) ([]byte, bool) {
+func (p *past) log(id lrp.InstanceGUID) ([]engine.Line, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.ended {
 		if e.record.Instance == id {
-			return e.output[stream], true
+			return e.log, true
 		}
 	}
 	return nil, false
 }
 
 // Ended returns the instances that ended by themselves not long ago, oldest first; Logs has the end of
-// what they wrote.
+// their logs.
 func (c *Cell) Ended() []container.Record { return c.past.records(time.Now()) }
 
-// Logs returns what an instance wrote, as engine.Engine does; of one that is gone, what is kept of it.
-func (c *Cell) Logs(ctx context.Context, id lrp.InstanceGUID, stream engine.Stream, follow bool) (io.ReadCloser, error) {
-	r, err := c.engine.Logs(ctx, engine.ID(id), stream, follow)
+// Logs returns the log of an instance, as engine.Engine does; of one that is gone, what is kept of it.
+func (c *Cell) Logs(ctx context.Context, id lrp.InstanceGUID, follow bool) (engine.Log, error) {
+	r, err := c.engine.Logs(ctx, engine.ID(id), follow)
 	if errors.Is(err, engine.ErrNotFound) {
-		if kept, ok := c.past.output(id, stream); ok {
-			return io.NopCloser(bytes.NewReader(kept)), nil
+		if kept, ok := c.past.log(id); ok {
+			return &keptLog{rest: kept}, nil
 		}
 	}
 	return r, err
 }
 
-// remember keeps the output of a container that is about to be destroyed.
+// keptLog is the log of an instance that is gone.
+type keptLog struct{ rest []engine.Line }
+
+func (l *keptLog) Next() (engine.Line, error) {
+	if len(l.rest) == 0 {
+		return engine.Line{}, io.EOF
+	}
+	first := l.rest[0]
+	l.rest = l.rest[1:]
+	return first, nil
+}
+
+func (l *keptLog) Close() error { return nil }
+
+// remember keeps the log of a container that is about to be destroyed.
 func (c *Cell) remember(ctx context.Context, r container.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, pastTimeout)
 	defer cancel()
-	e := ended{record: r, at: time.Now(), output: map[engine.Stream][]byte{}}
-	for _, stream := range []engine.Stream{engine.Stdout, engine.Stderr} {
-		from, err := c.engine.Logs(ctx, engine.ID(r.Instance), stream, false)
-		if err != nil {
-			return err
-		}
-		e.output[stream], err = lastBytes(from, pastBytes)
-		from.Close()
-		if err != nil {
-			return err
-		}
+	log, err := c.engine.Logs(ctx, engine.ID(r.Instance), false)
+	if err != nil {
+		return err
 	}
-	c.past.keep(e)
+	defer log.Close()
+	kept, err := lastLines(log, pastBytes)
+	if err != nil {
+		return err
+	}
+	c.past.keep(ended{record: r, at: time.Now(), log: kept})
 	return nil
 }
 
-// lastBytes returns the end of what is read: at most n bytes, from the start of a line if there is one.
-func lastBytes(from io.Reader, n int) ([]byte, error) {
-	var kept []byte
-	cut := false
-	part := make([]byte, 32<<10)
+// lastLines returns the end of a log: lines of at most n bytes in all.
+func lastLines(log engine.Log, n int) ([]engine.Line, error) {
+	var kept []engine.Line
+	size := 0
 	for {
-		got, err := from.Read(part)
-		kept = append(kept, part[:got]...)
-		if over := len(kept) - n; over > 0 {
-			// The byte before what is kept tells whether that begins a line.
-			cut = kept[over-1] != '\n'
-			kept = append(kept[:0], kept[over:]...)
-		}
+		line, err := log.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return slices.Clone(kept), nil
 		}
 		if err != nil {
 			return nil, err
 		}
+		line.Text = bytes.Clone(line.Text)
+		kept = append(kept, line)
+		for size += len(line.Text); size > n && len(kept) > 1; kept = kept[1:] {
+			size -= len(kept[0].Text)
+		}
 	}
-	if end := bytes.IndexByte(kept, '\n'); cut && end >= 0 {
-		kept = kept[end+1:]
-	}
-	return slices.Clip(kept), nil
 }

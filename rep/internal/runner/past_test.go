@@ -2,10 +2,8 @@ package runner
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,7 +16,7 @@ import (
 func endedOf(process lrp.ProcessGUID, instance string, at time.Time) ended {
 	return ended{
 		record: container.Record{Key: lrp.Key{Slot: lrp.Slot{Process: process}}, Instance: lrp.InstanceGUID(instance)},
-		at:     at, output: map[engine.Stream][]byte{engine.Stdout: []byte(instance)},
+		at:     at, log: []engine.Line{{Text: []byte(instance)}},
 	}
 }
 
@@ -42,8 +40,8 @@ func TestPastIsBounded(t *testing.T) {
 	if diff := cmp.Diff([]lrp.InstanceGUID{"q0", "l47", "l48", "l49"}, instancesOf(p.records(now))); diff != "" {
 		t.Error(diff)
 	}
-	if got, ok := p.output("l48", engine.Stdout); !ok || string(got) != "l48" {
-		t.Errorf("output %q, %t", got, ok)
+	if got, ok := p.log("l48"); !ok || len(got) != 1 || string(got[0].Text) != "l48" {
+		t.Errorf("log %v, %t", got, ok)
 	}
 	if diff := cmp.Diff([]lrp.InstanceGUID{"l47", "l48", "l49"}, instancesOf(p.records(now.Add(pastTime)))); diff != "" {
 		t.Error(diff)
@@ -56,20 +54,27 @@ func TestPastIsBounded(t *testing.T) {
 	}
 }
 
-// TestLastBytes cuts at a line, whatever the sizes of the reads.
-func TestLastBytes(t *testing.T) {
+// TestLastLines keeps whole lines, and at least one.
+func TestLastLines(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, in, want string }{
-		{"what fits stays whole", "a\nb\n", "a\nb\n"},
-		{"a line that is cut is dropped", "aaaa\nbbbb\ncccc\n", "cccc\n"},
-		{"a cut between lines drops nothing", "aaaa\nbbb\ncccc\n", "bbb\ncccc\n"},
-		{"one long line keeps its end", "0123456789abcdef", "789abcdef"},
+		{"none", "", ""},
+		{"what fits", "a b", "a b"},
+		{"the oldest go", "aaaa bbbb cccc", "bbbb cccc"},
+		{"exactly", "aaa bbbbb cccc", "bbbbb cccc"},
+		{"one long line stays", "a 0123456789", "0123456789"},
 	} {
-		for name, r := range map[string]io.Reader{"whole": strings.NewReader(row.in), "by byte": iotest.OneByteReader(strings.NewReader(row.in))} {
-			got, err := lastBytes(r, 9)
-			if err != nil || string(got) != row.want {
-				t.Errorf("%s, %s: got %q, %v; want %q", row.name, name, got, err, row.want)
-			}
+		var lines []engine.Line
+		for _, word := range strings.Fields(row.in) {
+			lines = append(lines, engine.Line{Text: []byte(word)})
+		}
+		got, err := lastLines(&keptLog{rest: lines}, 9)
+		var words []string
+		for _, l := range got {
+			words = append(words, string(l.Text))
+		}
+		if err != nil || strings.Join(words, " ") != row.want {
+			t.Errorf("%s: got %q, %v; want %q", row.name, words, err, row.want)
 		}
 	}
 }

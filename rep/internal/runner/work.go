@@ -12,6 +12,7 @@ import (
 	"muster/bbs/lrp"
 	"muster/cells/container"
 	"muster/cells/engine"
+	"muster/cells/step"
 	"muster/rep/align"
 	"muster/rep/internal/probe"
 	"muster/rep/recipe"
@@ -24,7 +25,12 @@ func (i *instance) makeContainer() {
 	i.working = true
 	key := i.rec.Key
 	i.beside(func() {
+		begin := time.Now()
 		made, plan, err := i.make(key)
+		if err == nil {
+			i.note(plan.LogSource, at(begin, "Cell %s creating container for instance %s", i.cell.Presence.Cell, i.guid),
+				at(time.Now(), "Cell %s successfully created container for instance %s", i.cell.Presence.Cell, i.guid))
+		}
 		i.post(func() {
 			i.working = false
 			i.plan = plan
@@ -39,19 +45,7 @@ func (i *instance) makeContainer() {
 
 func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
 	begin := time.Now()
-	d, err := i.desired(key.Process)
-	if err != nil {
-		return engine.Container{}, recipe.Plan{}, fmt.Errorf("read desired LRP %s: %w", key.Process, err)
-	}
-	i.cell.metrics.step("desired", begin)
-	if err := recipe.Supported(d); err != nil {
-		return engine.Container{}, recipe.Plan{}, err
-	}
-	ports, err := i.cell.takePorts(i.guid, len(recipe.Ports(d)))
-	if err != nil {
-		return engine.Container{}, recipe.Plan{}, err
-	}
-	spec, plan, err := recipe.Build(d, recipe.Subject{Key: key, Instance: i.guid, Address: i.cell.Address, HostPorts: ports})
+	spec, plan, err := i.recipe(key)
 	if err != nil {
 		return engine.Container{}, plan, err
 	}
@@ -63,6 +57,7 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
 	}
 	ctx, cancel := context.WithTimeout(i.making, i.cell.CreateTimeout)
 	defer cancel()
+	i.cell.metrics.step("desired", begin)
 	begin = time.Now()
 	made, err := i.cell.engine.Create(ctx, spec)
 	if err == nil {
@@ -71,22 +66,41 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
 	return made, plan, err
 }
 
-// desired reads what is desired, for as long as it takes the BBS to answer.
-func (i *instance) desired(process lrp.ProcessGUID) (d lrp.Desired, err error) {
-	persist(i.making, i.log, "desired LRP not read", func() error {
+// recipe returns what to make, from what is desired now.
+func (i *instance) recipe(key lrp.Key) (engine.Spec, recipe.Plan, error) {
+	if i.isTask {
+		return i.taskRecipe()
+	}
+	d, err := read(i, func(ctx context.Context) (lrp.Desired, error) { return i.cell.bbs.Desired(ctx, key.Process) })
+	if err != nil {
+		return engine.Spec{}, recipe.Plan{}, fmt.Errorf("read desired LRP %s: %w", key.Process, err)
+	}
+	if err := recipe.Supported(d); err != nil {
+		return engine.Spec{}, recipe.Plan{}, err
+	}
+	ports, err := i.cell.takePorts(i.guid, len(recipe.Ports(d)))
+	if err != nil {
+		return engine.Spec{}, recipe.Plan{}, err
+	}
+	return recipe.Build(d, recipe.Subject{Key: key, Instance: i.guid, HostPorts: ports}, i.cell.Recipe)
+}
+
+// read reads from the BBS what is desired, for as long as it takes to answer.
+func read[T any](i *instance, call func(context.Context) (T, error)) (found T, err error) {
+	persist(i.making, i.log, "what is desired was not read", func() error {
 		ctx, cancel := context.WithTimeout(i.making, callTimeout)
 		defer cancel()
-		if d, err = i.cell.bbs.Desired(ctx, process); bbsclient.IsUnavailable(err) {
+		if found, err = call(ctx); bbsclient.IsUnavailable(err) {
 			return err
 		}
 		return nil
 	})
-	return d, err
+	return found, err
 }
 
 // netInfo says where a container is reached.
 func (c *Cell) netInfo(made engine.Container) lrp.NetInfo {
-	n := lrp.NetInfo{Address: c.Address, InstanceAddress: made.Address, Preferred: lrp.PreferHost}
+	n := lrp.NetInfo{Address: c.Recipe.Address, InstanceAddress: made.Address, Preferred: lrp.PreferHost}
 	if c.PreferInstance {
 		n.Preferred = lrp.PreferInstance
 	}
@@ -110,6 +124,7 @@ func (i *instance) startProcess() {
 			}
 			i.cell.metrics.step("start", i.launchedAt)
 			i.watchProcess()
+			i.watchProgram()
 		})
 	})
 }
@@ -135,12 +150,7 @@ func (i *instance) watchProcess() {
 			exit, err := i.cell.engine.Wait(i.process, i.id())
 			switch {
 			case err == nil:
-				i.post(func() {
-					i.apply(container.Event{
-						Name: container.Exit, Reason: container.Exited(i.plan.LogSource, exit.Code, exit.OOMKilled),
-						ByItself: exit.At.Before(i.doomedAt), // of which the engine may tell late
-					})
-				})
+				i.post(func() { i.exited(exit) })
 			case errors.Is(err, engine.ErrNotFound):
 				i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
 			default:
@@ -151,15 +161,35 @@ func (i *instance) watchProcess() {
 	})
 }
 
-// endProcess ends the process gracefully: SIGTERM, some time, SIGKILL.
+// exited takes how the program ended. One that was killed with all the container says nothing itself.
+func (i *instance) exited(exit engine.Exit) {
+	ev := container.Event{Name: container.Exit, ByItself: exit.At.Before(i.doomedAt)} // of which the engine may tell late
+	switch r := exit.Result; {
+	case r == nil:
+		ev.Reason = step.Exited(i.plan.LogSource, step.Exit{Code: exit.Code, OutOfMemory: exit.OOMKilled})
+	case r.Failed:
+		ev.Reason = r.Reason
+	default:
+		ev.Output = r.Output
+	}
+	i.apply(ev)
+}
+
+// programWait is how much longer than the graceful interval a program may take to end, which kills its
+// processes by itself.
+const programWait = 3 * time.Second
+
+// endProcess ends the program gracefully: SIGTERM, some time, SIGKILL.
 func (i *instance) endProcess() {
 	i.log.Info("stopping instance", "stopped", i.rec.Result.Stopped, "reason", i.rec.Result.Reason)
+	plan := i.plan
 	i.beside(func() {
+		i.note(plan.LogSource, at(time.Now(), "Cell %s stopping instance %s", i.cell.Presence.Cell, i.guid))
 		i.signal(syscall.SIGTERM)
-		if !pause(i.process, i.cell.Graceful) {
+		if !pause(i.process, plan.Graceful+programWait) {
 			return
 		}
-		i.log.Info("graceful interval exceeded", "interval", i.cell.Graceful)
+		i.log.Warn("the program did not end its processes in time", "interval", plan.Graceful)
 		i.signal(syscall.SIGKILL)
 		if pause(i.process, killWait) {
 			i.post(func() { i.apply(container.Event{Name: container.Fail, Reason: container.DidNotExit}) })
@@ -223,39 +253,44 @@ func (c *Cell) tryDestroy(ctx context.Context, id engine.ID) error {
 	return nil
 }
 
-// checksDue tells whether the startup checks have to begin: the process runs and the BBS calls the
+// checksDue tells whether the startup checks have to begin: the setup is over and the BBS calls the
 // instance CLAIMED. (One that it calls RUNNING passed them in an earlier life of the rep.)
 func (i *instance) checksDue() bool {
-	return i.rec.State == container.Created && i.rec.Launched && !i.working && !i.checking && !i.rec.Ending() &&
+	return i.rec.State == container.Created && i.rec.Launched && i.programmed && !i.checking && !i.rec.Ending() &&
 		i.known.Standing == align.Holds && i.known.State == lrp.Claimed
+}
+
+// runs tells whether the instance has just come to run: the program says so, and the startup checks do.
+func (i *instance) runs() bool {
+	return i.rec.State == container.Created && i.ready && i.healthy && !i.rec.Ending()
 }
 
 func (i *instance) schedule() probe.Schedule {
 	return probe.Schedule{Settings: i.cell.Probe, Address: i.rec.NetInfo.InstanceAddress}
 }
 
-// watchHealth makes the startup checks, and the others once those passed. Without startup checks the
-// instance runs because its process does.
+// watchHealth makes the startup checks.
 func (i *instance) watchHealth() {
-	ready := container.Event{Name: container.Run, Routable: len(i.plan.Readiness) == 0}
 	if len(i.plan.Startup) == 0 {
-		i.apply(ready)
-		i.watchRunning(ready.Routable)
+		i.healthy = true
 		return
 	}
 	s, plan, begin := i.schedule(), i.plan, time.Now()
 	i.beside(func() {
+		i.note(plan.LogSource, at(begin, "Starting health monitoring of container"))
 		err := s.Startup(i.process, plan.Startup, plan.StartTimeout)
 		var failed probe.Errors
 		switch {
 		case err == nil:
+			i.note(plan.LogSource, at(time.Now(), "Container became healthy"))
 			i.post(func() {
 				i.cell.metrics.step("health", begin)
-				i.apply(ready)
-				i.watchRunning(ready.Routable)
+				i.healthy = true
 			})
 		case errors.As(err, &failed):
-			i.doom(container.NeverHealthy(time.Since(begin), err.Error()))
+			elapsed := time.Since(begin)
+			i.complain(plan, err, step.StartupFailed(elapsed))
+			i.doom(step.NeverHealthy(elapsed, err.Error()))
 		}
 	})
 }
@@ -267,17 +302,20 @@ func (i *instance) watchRunning(ready bool) {
 		i.beside(func() {
 			var failed probe.Errors
 			if err := s.Liveness(i.process, plan.Startup); errors.As(err, &failed) {
-				i.doom(container.Unhealthy(err.Error()))
+				i.complain(plan, err, step.LivenessFailed)
+				i.doom(step.Unhealthy(err.Error()))
 			}
 		})
 	}
 	if len(plan.Readiness) > 0 {
 		i.beside(func() {
+			i.note(plan.CheckSource, at(time.Now(), "Starting readiness health monitoring of container"))
 			s.Readiness(i.process, plan.Readiness, ready, func(ready bool) {
-				name := container.Unready
+				name, text := container.Unready, notReady
 				if ready {
-					name = container.Ready
+					name, text = container.Ready, isReady
 				}
+				i.note(plan.CheckSource, at(time.Now(), "%s", text))
 				i.post(func() { i.apply(container.Event{Name: name}) })
 			})
 		})

@@ -1,19 +1,23 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"muster/bbs/lrp"
 	"muster/cells/container"
 	"muster/cells/engine"
+	"muster/cells/step"
 	repv1 "muster/proto/rep/v1"
 )
 
@@ -102,103 +106,73 @@ func (r *reader) wants(rec container.Record) bool {
 // instance sends the lines of one instance: with a tail, the newest of what is there, and then what
 // follows. A container that is gone meanwhile has no more lines.
 func (r *reader) instance(ctx context.Context, rec container.Record, follow bool) error {
-	skip := map[engine.Stream]int64{}
+	var after time.Time
 	if tail := int(r.req.GetTail()); tail > 0 {
-		kept, err := r.tail(ctx, rec, tail, skip)
+		kept, err := r.newest(ctx, rec, tail)
 		if err != nil {
 			return ignoreGone(err)
 		}
 		for _, line := range kept {
-			if err := r.line(line); err != nil {
+			if err := r.line(rec, line); err != nil {
 				return err
 			}
 		}
 		if !follow {
 			return nil
 		}
-	}
-	var wg sync.WaitGroup
-	errs := make([]error, 2)
-	for n, stream := range []engine.Stream{engine.Stdout, engine.Stderr} {
-		wg.Go(func() {
-			errs[n] = ignoreGone(r.read(ctx, rec, stream, skip[stream], follow, r.line))
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// tail returns the newest lines of what is there, and counts the bytes read. The outputs carry no
-// times, so those of standard error come behind those of standard output.
-func (r *reader) tail(ctx context.Context, rec container.Record, n int, skip map[engine.Stream]int64) ([]*repv1.LogsResponse, error) {
-	var kept []*repv1.LogsResponse
-	for _, stream := range []engine.Stream{engine.Stdout, engine.Stderr} {
-		var own []*repv1.LogsResponse
-		count := counter{}
-		err := r.readCounted(ctx, rec, stream, &count, func(m *repv1.LogsResponse) error {
-			own = append(own, m)
-			if len(own) > 2*n {
-				own = append(own[:0:0], own[len(own)-n:]...)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+		if len(kept) > 0 {
+			after = kept[len(kept)-1].At
 		}
-		skip[stream] = count.n
-		kept = append(kept, own[max(0, len(own)-n):]...)
 	}
-	return kept[max(0, len(kept)-n):], nil
+	return ignoreGone(r.read(ctx, rec, follow, func(line engine.Line) error {
+		if !line.At.After(after) {
+			return nil
+		}
+		return r.line(rec, line)
+	}))
 }
 
-type counter struct{ n int64 }
+// newest returns the newest lines of what is there.
+func (r *reader) newest(ctx context.Context, rec container.Record, n int) ([]engine.Line, error) {
+	var kept []engine.Line
+	err := r.read(ctx, rec, false, func(line engine.Line) error {
+		line.Text = bytes.Clone(line.Text)
+		if kept = append(kept, line); len(kept) > 2*n {
+			kept = append(kept[:0:0], kept[len(kept)-n:]...)
+		}
+		return nil
+	})
+	return kept[max(0, len(kept)-n):], err
+}
 
-func (c *counter) Write(p []byte) (int, error) { c.n += int64(len(p)); return len(p), nil }
-
-func (r *reader) readCounted(ctx context.Context, rec container.Record, stream engine.Stream, c *counter, fn func(*repv1.LogsResponse) error) error {
-	rc, err := r.server.cell.Logs(ctx, rec.Instance, stream, false)
+func (r *reader) read(ctx context.Context, rec container.Record, follow bool, fn func(engine.Line) error) error {
+	log, err := r.server.cell.Logs(ctx, rec.Instance, follow)
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
-	return r.split(io.TeeReader(rc, c), rec, stream, fn)
-}
-
-func (r *reader) read(ctx context.Context, rec container.Record, stream engine.Stream, skip int64, follow bool, fn func(*repv1.LogsResponse) error) error {
-	rc, err := r.server.cell.Logs(ctx, rec.Instance, stream, follow)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	if _, err := io.CopyN(io.Discard, rc, skip); err != nil {
-		return err
-	}
-	return r.split(rc, rec, stream, fn)
-}
-
-func (r *reader) split(from io.Reader, rec container.Record, stream engine.Stream, fn func(*repv1.LogsResponse) error) error {
-	l := lines{r: from}
+	defer log.Close()
 	for {
-		line, err := l.next()
+		line, err := log.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("read logs of instance %s: %w", rec.Instance, err)
 		}
-		if err := fn(&repv1.LogsResponse{
-			InstanceGuid: string(rec.Instance), Index: rec.Key.Index, Stderr: stream == engine.Stderr,
-			Line: append([]byte(nil), line...), CellId: string(r.server.cell.Presence.Cell),
-		}); err != nil {
+		if err := fn(line); err != nil {
 			return err
 		}
 	}
 }
 
-func (r *reader) line(m *repv1.LogsResponse) error {
+// line sends a line.
+func (r *reader) line(rec container.Record, l engine.Line) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
-	return r.send(m)
+	return r.send(&repv1.LogsResponse{
+		InstanceGuid: string(rec.Instance), Index: rec.Key.Index, Stderr: l.Stream == step.Stderr, Line: bytes.Clone(l.Text),
+		CellId: string(r.server.cell.Presence.Cell), Source: l.Source, Time: timestamppb.New(l.At),
+	})
 }
 
 func ignoreGone(err error) error {

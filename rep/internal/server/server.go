@@ -20,12 +20,8 @@ import (
 	"muster/rep/internal/wire"
 )
 
-const (
-	// MaxWork is the most instances and tasks that one Perform may name.
-	MaxWork = 1024
-	// noTasks is why tasks are refused.
-	noTasks = "this cell runs no tasks"
-)
+// MaxWork is the most instances and tasks that one Perform may name.
+const MaxWork = 1024
 
 // allowed says which roles may call which method; others, health and reflection, are for everybody who
 // was let in.
@@ -116,7 +112,7 @@ func (s *Server) WatchState(_ *repv1.StateRequest, stream grpc.ServerStreamingSe
 	}
 }
 
-// Perform takes on work. Tasks are refused: the reps of today do not run them.
+// Perform takes on work.
 func (s *Server) Perform(_ context.Context, req *repv1.PerformRequest) (*repv1.PerformResponse, error) {
 	if cell := s.cell.Presence.Cell; req.GetCellId() != string(cell) {
 		return nil, status.Errorf(codes.FailedPrecondition, "cell_id is %q, this is cell %q: ask the BBS where the cell is", req.GetCellId(), cell)
@@ -128,12 +124,19 @@ func (s *Server) Perform(_ context.Context, req *repv1.PerformRequest) (*repv1.P
 	for _, m := range req.GetLrps() {
 		work = append(work, wire.ToInstance(m))
 	}
-	resp := &repv1.PerformResponse{}
-	for _, r := range s.cell.Perform(work) {
-		resp.Refused = append(resp.Refused, &repv1.Refusal{Lrp: wire.FromInstance(r.Instance), Reason: r.Reason})
+	var tasks []cells.Task
+	for _, m := range req.GetTasks() {
+		tasks = append(tasks, wire.ToTask(m))
 	}
-	for _, t := range req.GetTasks() {
-		resp.Refused = append(resp.Refused, &repv1.Refusal{Task: t, Reason: noTasks})
+	resp := &repv1.PerformResponse{}
+	for _, r := range s.cell.Perform(work, tasks) {
+		m := &repv1.Refusal{Reason: r.Reason}
+		if r.Task != nil {
+			m.Task = wire.FromTask(*r.Task)
+		} else {
+			m.Lrp = wire.FromInstance(r.Instance)
+		}
+		resp.Refused = append(resp.Refused, m)
 	}
 	return resp, nil
 }

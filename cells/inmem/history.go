@@ -11,8 +11,8 @@ import (
 // logLimit bounds the lines that are kept of a log; the oldest half goes when it is exceeded.
 const logLimit = 10_000
 
-// record is a list that grows and is waited for.
-type record[T any] struct {
+// history is a list that grows and is waited for.
+type history[T any] struct {
 	limit int // 0: none
 
 	mu    sync.Mutex
@@ -21,11 +21,11 @@ type record[T any] struct {
 	grown chan struct{} // closed and replaced with every addition
 }
 
-func newRecord[T any](limit int) *record[T] {
-	return &record[T]{limit: limit, grown: make(chan struct{})}
+func newHistory[T any](limit int) *history[T] {
+	return &history[T]{limit: limit, grown: make(chan struct{})}
 }
 
-func (r *record[T]) add(v T) {
+func (r *history[T]) add(v T) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, v)
@@ -39,7 +39,7 @@ func (r *record[T]) add(v T) {
 }
 
 // from returns what there is from the nth on, and what is closed when there is more.
-func (r *record[T]) from(n int) ([]T, <-chan struct{}) {
+func (r *history[T]) from(n int) ([]T, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n = max(n-r.start, 0); n > len(r.all) {
@@ -49,7 +49,7 @@ func (r *record[T]) from(n int) ([]T, <-chan struct{}) {
 }
 
 // next returns the first that is kept from the nth on, and its number.
-func (r *record[T]) next(n int) (v T, number int, ok bool, grown <-chan struct{}) {
+func (r *history[T]) next(n int) (v T, number int, ok bool, grown <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n = max(n, r.start)

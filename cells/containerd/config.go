@@ -108,8 +108,8 @@ func (c Config) Validate() error {
 	if c.LogLimitBytes < minLogLimit {
 		bad("log_limit_bytes", c.LogLimitBytes, fmt.Sprintf("want at least %d", minLogLimit))
 	}
-	if info, err := os.Stat(c.InitPath); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		bad("init_path", c.InitPath, "want the path of the program muster-init")
+	if !filepath.IsAbs(c.InitPath) {
+		bad("init_path", c.InitPath, "want the absolute path of the program muster-init")
 	}
 	for _, plugin := range cniPlugins {
 		if _, err := os.Stat(filepath.Join(c.CNIBinDir, plugin)); err != nil {

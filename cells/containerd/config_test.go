@@ -15,7 +15,7 @@ func TestConfigurationTellsAllProblemsAtOnce(t *testing.T) {
 	t.Parallel()
 	bad := Config{
 		Address: "x", Namespace: "a b", StateDir: "relative", ImageDir: "relative", CgroupParent: "/", Bridge: strings.Repeat("b", 16),
-		Subnet: "10.0.0.1/24", DNS: []string{"ns.example"}, CNIBinDir: "/nowhere", InitPath: "/nowhere", LogLimitBytes: 1,
+		Subnet: "10.0.0.1/24", DNS: []string{"ns.example"}, CNIBinDir: "/nowhere", InitPath: "relative", LogLimitBytes: 1,
 	}
 	err := bad.Validate()
 	if err == nil {
@@ -41,6 +41,14 @@ func TestOneOwner(t *testing.T) {
 	t.Parallel()
 	cfg := Defaults()
 	cfg.Namespace, cfg.StateDir, cfg.CgroupParent, cfg.Bridge, cfg.Subnet = "muster-cell-1", t.TempDir(), "/muster/cell-1", "muster1", "10.254.1.0/24"
+	cfg.InitPath = "/no/such/init"
+	none, err := New(cfg)
+	check(t, err)
+	if err := none.Own(); err == nil || !strings.Contains(err.Error(), "init_path") {
+		t.Errorf("got %v, want one that names init_path", err)
+	}
+	check(t, none.Close())
+	cfg.InitPath = initPath
 	first, err := New(cfg)
 	check(t, err)
 	check(t, first.Own())

@@ -28,7 +28,7 @@ import (
 // read-only; what it tells are its outputs: the log, and the events.
 const (
 	guestInit   = guest.Dir + "/init"
-	programFile = "program.json"
+	programFile = "guest/program.json" // in the directory of the container; written last
 	inboxDir    = "inbox"
 	logFile     = "log"
 	eventsFile  = "events"
@@ -46,6 +46,12 @@ func (p paths) guest(id engine.ID, names ...string) string {
 // init is where this life of the engine keeps the program that is linked into guest directories. It is
 // replaced, never written to: running containers have the one that they began with.
 func (p paths) init() string { return filepath.Join(p.root, "init") }
+
+// haveInit returns when the init is in the state directory.
+func (e *Engine) haveInit() error {
+	e.installing.Do(func() { e.installErr = e.installInit() })
+	return e.installErr
+}
 
 // installInit copies the init into the state directory, unless that has the same one.
 func (e *Engine) installInit() error {
@@ -73,9 +79,8 @@ func (e *Engine) installInit() error {
 
 // fillGuest makes the guest directory of a container, without the program.
 func (e *Engine) fillGuest(id engine.ID) error {
-	e.installing.Do(func() { e.installErr = e.installInit() })
-	if e.installErr != nil {
-		return e.installErr
+	if err := e.haveInit(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(e.paths.guest(id, inboxDir), 0o700); err != nil {
 		return noSpace(err, e.paths.root)
@@ -99,7 +104,7 @@ func (e *Engine) writeProgram(spec engine.Spec, img *image, address string) erro
 	if spec.AddressEnv != "" {
 		p.LastEnv = append(slices.Clip(p.LastEnv), spec.AddressEnv+"="+address)
 	}
-	return e.paths.write(spec.ID, filepath.Join("guest", programFile), p)
+	return e.paths.write(spec.ID, programFile, p)
 }
 
 // Events returns what the program of a container has told.

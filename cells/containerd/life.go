@@ -165,7 +165,7 @@ func (e *Engine) describe(c engine.Container, p *task.Process) engine.Container 
 	var wanted asked
 	var got given
 	e.paths.read(c.ID, specFile, &wanted)
-	complete := e.paths.read(c.ID, networkFile, &got)
+	complete := e.paths.read(c.ID, networkFile, &got) && e.paths.has(c.ID, programFile)
 	c.Ports, c.Address = wanted.Ports, got.Address
 	switch {
 	case p == nil && e.paths.has(c.ID, startedFile):

@@ -31,5 +31,5 @@ func (e *Engine) Own() error {
 		return errors.Join(err, file.Close())
 	}
 	e.lock = file
-	return nil
+	return e.haveInit()
 }

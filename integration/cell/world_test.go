@@ -48,6 +48,9 @@ const (
 	repEnv, dieEnv = "MUSTER_TEST_REP", "MUSTER_TEST_DIE_AT"
 )
 
+// initPath is the program that runs in every container.
+var initPath string
+
 // TestMain is also the rep's main, in the processes that tests start.
 func TestMain(m *testing.M) {
 	if file := os.Getenv(repEnv); file != "" {
@@ -57,8 +60,17 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := m.Run()
-	if err := containerd.RemoveHostPortChains(context.Background()); err != nil {
+	dir, err := os.MkdirTemp("", "muster-init")
+	if err == nil {
+		initPath = filepath.Join(dir, "muster-init")
+		err = image.Compile(context.Background(), "muster/cells/guest/cmd/muster-init", initPath)
+	}
+	code := 1
+	if err == nil {
+		code = m.Run()
+		err = errors.Join(containerd.RemoveHostPortChains(context.Background()), os.RemoveAll(dir))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -167,6 +179,7 @@ func (w *world) config(bbsAddress string) *rep.Config {
 	cfg.ReapInterval, cfg.CompareInterval = daemon.Duration(2*time.Second), daemon.Duration(2*time.Second)
 	cfg.CheckInterval = daemon.Duration(200 * time.Millisecond)
 	c := &cfg.Containerd
+	c.InitPath = initPath
 	name := fmt.Sprintf("mcell-%d", os.Getpid())
 	c.Address, c.Namespace, c.StateDir = w.daemon.Address, name, filepath.Join(w.dir, "state")
 	c.ImageDir, c.CgroupParent = w.dir, "/muster-test/"+name

@@ -94,9 +94,13 @@ func (s *Stack) check(ctx context.Context, part string) error {
 	return dial(ctx, s.where(part))
 }
 
+// initProgram is what runs in every container.
+const initProgram = "muster-init"
+
 // programs reports every daemon whose program is missing, before anything is started.
 func (u *upper) programs() error {
-	var errs []error
+	_, err := binary(u.options.BinDir, initProgram)
+	errs := []error{err}
 	seen := map[string]bool{}
 	for _, part := range u.parts() {
 		if part == "nats" || part == consulPart {
@@ -239,6 +243,7 @@ func (u *upper) rep(i int) *rep.Config {
 	first := u.Ports[portContainers] + (i-1)*hostPortsPerCell
 	c.PortRange = fmt.Sprintf("%d-%d", first, first+hostPortsPerCell-1)
 	c.Containerd = u.engine(i)
+	c.Containerd.InitPath = filepath.Join(u.options.BinDir, initProgram)
 	return c
 }
 

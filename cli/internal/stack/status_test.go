@@ -90,7 +90,7 @@ func TestAPartThatHangsHangsAlone(t *testing.T) {
 func TestMissingProgramsAreNamedAtOnce(t *testing.T) {
 	t.Parallel()
 	u := &upper{Stack: fresh(t.TempDir()), options: UpOptions{BinDir: t.TempDir()}}
-	for _, name := range []string{"bbs", "rep", "gorouter"} {
+	for _, name := range []string{"bbs", "rep", "gorouter", initProgram} {
 		if err := os.WriteFile(filepath.Join(u.options.BinDir, name), nil, 0o755); err != nil {
 			t.Fatal(err)
 		}

@@ -43,7 +43,7 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	cmd := exec.Command("go", "build", "-trimpath", "-o", dir+"/", "./bbs/cmd/bbs", "./auctioneer/cmd/auctioneer", "./rep/cmd/rep",
-		"./route-emitter/cmd/route-emitter", "./gorouter/cmd/gorouter", "./cli/cmd/muster", "./integration/apps/hello")
+		"./route-emitter/cmd/route-emitter", "./gorouter/cmd/gorouter", "./cli/cmd/muster", "./integration/apps/hello", "./cells/guest/cmd/muster-init")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w\n%s", err, out)

@@ -138,7 +138,7 @@ func (e *Engine) told(id engine.ID) ([]step.Event, error) {
 	}
 	var all []step.Event
 	for line := range bytes.Lines(text) {
-		if ev, ok := record.ParseEvent(line); ok {
+		if ev, err := record.ParseEvent(line); err == nil {
 			all = append(all, ev)
 		}
 	}
@@ -182,8 +182,8 @@ func (e *Engine) Deliver(ctx context.Context, id engine.ID, n int, answer engine
 	if _, err := os.Stat(e.paths.guest(id, inboxDir)); err != nil {
 		return gone("deliver to", id, err)
 	}
-	if _, err := os.Stat(to(".json")); err == nil {
-		return nil // the first answer counts
+	if _, err := os.Stat(to(".tar")); err == nil {
+		return nil // the first archive counts
 	}
 	if answer.Archive != "" {
 		if err := place(answer.Archive, to(".tar")); err != nil {

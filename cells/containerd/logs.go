@@ -45,7 +45,7 @@ func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) err
 	}
 	var text []byte
 	for _, l := range lines {
-		text = record.AppendLine(text, l)
+		text = record.Append(text, record.Record{At: l.At, Source: l.Source, Stream: l.Stream, Text: string(l.Text)})
 	}
 	_, err = file.Write(text)
 	if err = errors.Join(err, file.Close()); err != nil {

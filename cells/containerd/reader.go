@@ -120,8 +120,9 @@ func (r *logFileReader) peek(follow bool) (bool, error) {
 	defer r.mu.Unlock()
 	for !r.have {
 		if end := bytes.IndexByte(r.buf, '\n'); end >= 0 {
-			r.line, r.have = record.ParseLine(r.buf[:end])
-			r.have = r.have && !r.inLine
+			rec, err := record.Parse(r.buf[:end])
+			r.line = engine.Line{At: rec.At, Source: rec.Source, Stream: rec.Stream, Text: []byte(rec.Text)}
+			r.have = err == nil && !r.inLine
 			r.buf, r.inLine = r.buf[end+1:], false
 			continue
 		}

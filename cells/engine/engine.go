@@ -13,7 +13,6 @@ import (
 	"io"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"muster/cells/step"
 )
@@ -38,7 +37,8 @@ type Engine interface {
 	// Kill signals the program: SIGTERM interrupts it (see step.Run), SIGKILL ends all its processes.
 	// Other signals are ignored. A program that has ended is no error.
 	Kill(ctx context.Context, id ID, signal syscall.Signal) error
-	// Deliver answers the nth transfer of the program (see step.Event). A second answer is ignored.
+	// Deliver answers the nth transfer of the program (see step.Event). After an archive further answers are
+	// ignored.
 	Deliver(ctx context.Context, id ID, n int, answer Delivery) error
 	// Open opens a regular file of a running container, as its program sees it.
 	Open(ctx context.Context, id ID, path string) (io.ReadCloser, error)
@@ -74,19 +74,6 @@ type Line struct {
 
 // MaxLine is the longest line of a log, in bytes; longer ones are split between characters.
 const MaxLine = 61_440
-
-// Cut returns where to split a text that is longer than MaxLine: before the character that would go
-// beyond it.
-func Cut(text []byte) int {
-	end := MaxLine
-	for end > MaxLine-utf8.UTFMax && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	if !utf8.RuneStart(text[end]) { // no text at all
-		return MaxLine
-	}
-	return end
-}
 
 // Spec says what to make.
 type Spec struct {

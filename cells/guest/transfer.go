@@ -5,132 +5,135 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strconv"
-	"sync"
+	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"muster/bbs/lrp"
+	"muster/cells/guest/internal/helper"
 	"muster/cells/guest/record"
 	"muster/cells/step"
 )
 
-// lookEvery is how often the inbox is looked into while something is awaited: a signal may be lost.
-const lookEvery = time.Second
-
-// inbox is where the answers to transfers come.
-type inbox struct {
-	dir string
-
-	mu   sync.Mutex
-	news chan struct{} // closed and replaced when somebody should look
-}
-
-func newInbox(dir string) *inbox { return &inbox{dir: dir, news: make(chan struct{})} }
-
-// look wakes all who wait.
-func (b *inbox) look() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.news)
-	b.news = make(chan struct{})
-}
-
-func (b *inbox) next() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.news
-}
-
-func (b *inbox) archive(n int) string { return filepath.Join(b.dir, strconv.Itoa(n)+".tar") }
-
-// wait returns the answer to a transfer, once it is there.
-func (b *inbox) wait(ctx context.Context, n int) (record.Answer, error) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		news := b.next()
-		text, err := os.ReadFile(filepath.Join(b.dir, strconv.Itoa(n)+".json"))
-		if err == nil {
-			var answer record.Answer
-			err := json.Unmarshal(text, &answer)
-			if err == nil && answer.Error != "" {
-				err = errors.New(answer.Error)
-			}
-			return answer, err
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			return record.Answer{}, err
-		}
-		select {
-		case <-news:
-		case <-ticker.C:
-		case <-ctx.Done():
-			return record.Answer{}, ctx.Err()
+// Download has the cell fetch an archive, and extracts it. One that was fetched before, for an action that
+// runs again, is not fetched again.
+func (h *host) Download(ctx context.Context, n int, a *lrp.DownloadAction) (size int64, cached bool, err error) {
+	defer h.guard()
+	answer := h.inbox.last(n)
+	if answer == nil || answer.Error != "" {
+		if answer, err = h.want(ctx, step.Event{N: n}); err != nil {
+			return 0, false, err
 		}
 	}
-}
-
-// Download waits for an archive and extracts it.
-func (g *guest) Download(ctx context.Context, n int, a *lrp.DownloadAction) (int64, bool, error) {
-	g.Tell(step.Event{At: time.Now(), Name: step.Wants, N: n})
-	answer, err := g.inbox.wait(ctx, n)
-	if err != nil {
-		return 0, false, err
-	}
-	if err := g.extract(n, a); err != nil {
-		return 0, false, fmt.Errorf("Copying %s into the container failed: %w", a.Artifact, err)
+	if err := h.extract(ctx, n, a); err != nil {
+		return 0, false, fmt.Errorf("Copying%s into the container failed: %w", named(" ", a.Artifact), err)
 	}
 	return answer.Size, answer.Cached, nil
 }
 
-func (g *guest) extract(n int, a *lrp.DownloadAction) error {
-	archive, err := os.Open(g.inbox.archive(n))
+func (h *host) extract(ctx context.Context, n int, a *lrp.DownloadAction) error {
+	archive, err := h.inbox.archive(n)
 	if err != nil {
 		return err
 	}
-	defer archive.Close()
-	_, err = g.do(order{User: a.User, Dir: a.To, Untar: true}, archive)
-	return err
+	defer unix.Close(archive)
+	return h.have(ctx, helper.Untar, helper.Order{User: h.user(a.User), Dir: a.To}, archive)
 }
 
-// Upload waits until the cell has fetched a file, which the user must be able to read.
-func (g *guest) Upload(ctx context.Context, n int, a *lrp.UploadAction) (int64, error) {
-	size, err := g.do(order{User: a.User, Look: a.From}, nil)
-	if err != nil {
-		return 0, fmt.Errorf("Uploading %s failed: %w", a.Artifact, err)
+// Upload has the cell bring a file to where it belongs, if the user of the action may read it.
+func (h *host) Upload(ctx context.Context, n int, a *lrp.UploadAction) (size int64, err error) {
+	defer h.guard()
+	var d helper.Description
+	text, err := h.read(ctx, helper.Stat, helper.Order{User: h.user(a.User), Path: a.From})
+	if err == nil {
+		err = json.Unmarshal(text, &d)
 	}
-	bytes, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("Failed to establish stream from container%s: %w", named(" for ", a.Artifact), err)
+	}
+	answer, err := h.want(ctx, step.Event{N: n, Bytes: d.Size, Path: d.Path})
 	if err != nil {
 		return 0, err
 	}
-	g.Tell(step.Event{At: time.Now(), Name: step.Wants, N: n, Path: a.From, Bytes: bytes})
-	answer, err := g.inbox.wait(ctx, n)
-	return answer.Size, err
+	return answer.Size, nil
 }
 
-// look reports the size of a file that this process can read.
-func look(name string) (string, error) {
-	file, err := openRegular(name)
-	if err != nil {
-		return "", fmt.Errorf("file %q: %w", name, why(err))
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return "", err
-	}
-	return strconv.FormatInt(info.Size(), 10), nil
+// ReadFile returns the beginning of a file, at most limit bytes and one, read as the user of the action.
+func (h *host) ReadFile(path string, limit int) ([]byte, error) {
+	defer h.guard()
+	return h.read(context.Background(), helper.Read, helper.Order{User: h.reader(), Path: path, Limit: int64(limit) + 1})
 }
 
-// ReadFile returns a file of the container.
-func (g *guest) ReadFile(name string, limit int) ([]byte, error) {
-	file, err := openRegular(name)
+// want asks the cell for a file, and returns its answer, which is not an error.
+func (h *host) want(ctx context.Context, e step.Event) (*record.Answer, error) {
+	e.At, e.Name = time.Now(), step.Wants
+	h.events.tell(e)
+	got, err := h.inbox.await(ctx, e.N)
+	if err == nil && got.Error != "" {
+		err = errors.New(got.Error)
+	}
+	return got, err
+}
+
+// read returns what a helper answers.
+func (h *host) read(ctx context.Context, verb helper.Verb, order helper.Order) ([]byte, error) {
+	page, err := unix.MemfdCreate("answer", unix.MFD_CLOEXEC)
 	if err != nil {
+		return nil, fmt.Errorf("make a file in memory: %w", err)
+	}
+	defer unix.Close(page)
+	if err := h.have(ctx, verb, order, page); err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, int64(limit)+1))
+	var stat unix.Stat_t
+	if err := unix.Fstat(page, &stat); err != nil {
+		return nil, err
+	}
+	text := make([]byte, stat.Size)
+	n, err := unix.Pread(page, text, 0)
+	return text[:max(n, 0)], err
+}
+
+// have waits until a helper has done its work; the end of ctx ends it.
+func (h *host) have(ctx context.Context, verb helper.Verb, order helper.Order, data int) error {
+	a, err := h.ask(verb, order, data)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { a.child.signal(syscall.SIGKILL) })()
+	return a.finish()
+}
+
+// user is who an action runs as.
+func (h *host) user(given string) string {
+	if given == "" {
+		return h.program.User
+	}
+	return given
+}
+
+// reader is who reads the result file of the action: the user of all its processes, or root when there are
+// several.
+func (h *host) reader() string {
+	users := map[string]bool{}
+	step.Visit(h.program.Action, func(a *lrp.Action) {
+		if a.Run != nil {
+			users[h.user(a.Run.User)] = true
+		}
+	})
+	for user := range users {
+		if len(users) == 1 {
+			return user
+		}
+	}
+	return ""
+}
+
+// named puts a name that may be missing into a sentence.
+func named(before, name string) string {
+	if name == "" {
+		return ""
+	}
+	return before + name
 }

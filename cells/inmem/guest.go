@@ -121,14 +121,18 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.to != nil {
 		return o.to.Write(p)
 	}
-	o.split.Split(p, o.line)
+	for line := range o.split.Lines(p) {
+		o.line(line)
+	}
 	return len(p), nil
 }
 
 func (o *output) flush() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.split.Flush(o.line)
+	for line := range o.split.Rest() {
+		o.line(line)
+	}
 }
 
 // Download waits for an archive and puts its files into the container.

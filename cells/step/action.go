@@ -247,7 +247,7 @@ func (r *runner) run(ctx context.Context, a *lrp.RunAction, source string, ready
 	source = first(a.LogSource, source)
 	p := Process{
 		Path: a.Path, Args: a.Args, Env: r.environment(a), Dir: a.Dir, User: first(a.User, r.program.User), Source: source,
-		Output: r.capture,
+		Output: r.capture, Files: a.VolumeMountedFiles,
 	}
 	if a.Nofile != nil {
 		p.Nofile = *a.Nofile

@@ -104,6 +104,7 @@ type Process struct {
 	Source string   // of its lines in the log
 	// Output takes what it writes on both streams instead of the log; nil: the log.
 	Output Output
+	Files  []lrp.File // to be there, read-only for the process, before it starts
 }
 
 // Output is where the output of a process goes instead of the log; its Write is called from several

@@ -48,17 +48,18 @@ func (p Program) visit(fn func(*lrp.Action)) {
 		roots = append(roots, p.Monitor.Action)
 	}
 	for _, root := range roots {
-		visit(root, fn)
+		Visit(root, fn)
 	}
 }
 
-func visit(a *lrp.Action, fn func(*lrp.Action)) {
+// Visit calls fn for an action and all in it, outer ones first; for none when it is nil.
+func Visit(a *lrp.Action, fn func(*lrp.Action)) {
 	if a == nil {
 		return
 	}
 	fn(a)
 	for _, inner := range children(a) {
-		visit(inner, fn)
+		Visit(inner, fn)
 	}
 }
 

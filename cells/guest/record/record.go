@@ -1,99 +1,154 @@
-// Package record is the form of what the init of a container tells the cell: lines of the log on its
-// standard output, events on its standard error; and of the answers to transfers. It is a CORE.
+// Package record is what the init of a container and the cell tell each other in files: log records and
+// events, one a line, in the order in which they were written. It reads and writes no file itself.
 //
-// A line of the log is
+// A log record is
 //
-//	<unix time in nanoseconds> <o|e> <source> <text>
+//	<time in ns since 1970> <o or e> <source, percent-escaped, or - for none> <text>\n
 //
-// with the source percent-escaped, - for none. An event is JSON on one line. Whatever else is in a log
-// or between events, the rest of a line whose start is gone for example, is no record and left out.
+// Its text is one line of output: never empty, at most MaxText bytes, without \n and \r. Writers write
+// each record, and each event, with one write, so that several may append to one file. A reader may
+// nevertheless meet a line that is none, when a disk was full or the writer was killed: it skips that.
 package record
 
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strconv"
 	"time"
 
-	"muster/cells/engine"
 	"muster/cells/step"
 )
 
-// noSource stands for an empty source.
-const noSource = "-"
+const (
+	// MaxText is the most bytes of text in a record; longer lines become several (upstream's).
+	MaxText = 61_440
+	// MaxSource is the most bytes of a source; the rest is cut off.
+	MaxSource = 256
+	// MaxLine is the most bytes of the line of a record, its end included.
+	MaxLine = MaxText + 3*MaxSource + 32
+	// MaxEvent is the most bytes of the line of an event: a result file whose every byte is escaped, and
+	// reasons.
+	MaxEvent = 1 << 20
+)
 
-// AppendLine appends a line of the log. A line end within the text becomes a space.
-func AppendLine(dst []byte, l engine.Line) []byte {
-	dst = strconv.AppendInt(dst, l.At.UnixNano(), 10)
-	if l.Stream == step.Stderr {
-		dst = append(dst, " e "...)
-	} else {
-		dst = append(dst, " o "...)
+// Record is one line of the log of a container.
+type Record struct {
+	At     time.Time
+	Stream step.Stream
+	Source string // empty: none was given
+	Text   string
+}
+
+// Append appends the records of r to dst: one for each line of its text, none for an empty one.
+func Append(dst []byte, r Record) []byte {
+	o := NewOrigin(r.Stream, r.Source)
+	var s Splitter
+	for line := range s.Lines([]byte(r.Text)) {
+		dst = o.Append(dst, r.At, line)
 	}
-	dst = append(append(dst, escape(l.Source)...), ' ')
-	begin := len(dst)
-	dst = append(dst, l.Text...)
-	for n := begin; n < len(dst); n++ {
-		if dst[n] == '\n' {
-			dst[n] = ' '
-		}
+	for line := range s.Rest() {
+		dst = o.Append(dst, r.At, line)
 	}
+	return dst
+}
+
+// Origin is where lines come from, prepared for many of them.
+type Origin struct{ middle []byte }
+
+// NewOrigin returns the origin of lines of a source on a stream.
+func NewOrigin(stream step.Stream, source string) Origin {
+	letter := " o "
+	if stream == step.Stderr {
+		letter = " e "
+	}
+	return Origin{append(escape([]byte(letter), source[:min(len(source), MaxSource)]), ' ')}
+}
+
+// Append appends the record of one line to dst. The line comes from a Splitter.
+func (o Origin) Append(dst []byte, at time.Time, line []byte) []byte {
+	dst = strconv.AppendInt(dst, at.UnixNano(), 10)
+	dst = append(dst, o.middle...)
+	dst = append(dst, line...)
 	return append(dst, '\n')
 }
 
-func escape(source string) string {
+const none = "-"
+
+// escape appends a source without blanks, control characters and bytes beyond ASCII.
+func escape(dst []byte, source string) []byte {
 	switch source {
 	case "":
-		return noSource
-	case noSource:
-		return "%2D"
+		return append(dst, none...)
+	case none:
+		return append(dst, "%2D"...)
 	}
-	return url.QueryEscape(source)
-}
-
-// ParseLine reads a line of the log, without its end. The text is a part of line.
-func ParseLine(line []byte) (engine.Line, bool) {
-	at, rest, ok1 := bytes.Cut(line, []byte(" "))
-	stream, rest, ok2 := bytes.Cut(rest, []byte(" "))
-	source, text, ok3 := bytes.Cut(rest, []byte(" "))
-	nanos, err := strconv.ParseInt(string(at), 10, 64)
-	if !ok1 || !ok2 || !ok3 || err != nil || len(stream) != 1 {
-		return engine.Line{}, false
-	}
-	l := engine.Line{At: time.Unix(0, nanos), Text: text}
-	switch stream[0] {
-	case 'o':
-		l.Stream = step.Stdout
-	case 'e':
-		l.Stream = step.Stderr
-	default:
-		return engine.Line{}, false
-	}
-	if string(source) != noSource {
-		if l.Source, err = url.QueryUnescape(string(source)); err != nil {
-			return engine.Line{}, false
+	for _, b := range []byte(source) {
+		if b <= ' ' || b >= 0x7f || b == '%' {
+			dst = fmt.Appendf(dst, "%%%02X", b)
+		} else {
+			dst = append(dst, b)
 		}
 	}
-	return l, true
+	return dst
 }
 
-// AppendEvent appends an event.
-func AppendEvent(dst []byte, ev step.Event) ([]byte, error) {
-	text, err := json.Marshal(ev)
-	return append(append(dst, text...), '\n'), err
+// Parse reads the line of a record, with or without its end. The error says what is wrong with it.
+func Parse(line []byte) (Record, error) {
+	line = bytes.TrimSuffix(line, []byte("\n"))
+	var fields [3][]byte
+	for i := range fields {
+		field, rest, found := bytes.Cut(line, []byte(" "))
+		if !found {
+			return Record{}, fmt.Errorf("log record of %d fields: want 4", i+1)
+		}
+		fields[i], line = field, rest
+	}
+	if len(line) == 0 || len(line) > MaxText || bytes.ContainsAny(line, "\n\r") {
+		return Record{}, fmt.Errorf("log record with %d bytes of text: want one line of 1 to %d", len(line), MaxText)
+	}
+	r := Record{Text: string(line)}
+	ns, err := strconv.ParseInt(string(fields[0]), 10, 64)
+	if err != nil {
+		return Record{}, fmt.Errorf("time %.40q of a log record: want nanoseconds", fields[0])
+	}
+	r.At = time.Unix(0, ns)
+	switch string(fields[1]) {
+	case "o":
+		r.Stream = step.Stdout
+	case "e":
+		r.Stream = step.Stderr
+	default:
+		return Record{}, fmt.Errorf("stream %.40q of a log record: want o or e", fields[1])
+	}
+	if string(fields[2]) != none {
+		r.Source, err = url.PathUnescape(string(fields[2]))
+	}
+	if err != nil || len(r.Source) > MaxSource || len(fields[2]) == 0 {
+		return Record{}, fmt.Errorf("source %.40q of a log record: want at most %d bytes, percent-escaped", fields[2], MaxSource)
+	}
+	return r, nil
 }
 
-// ParseEvent reads an event.
-func ParseEvent(line []byte) (step.Event, bool) {
-	var ev step.Event
-	err := json.Unmarshal(line, &ev)
-	return ev, err == nil && ev.Name != ""
+// AppendEvent appends the line of an event to dst.
+func AppendEvent(dst []byte, e step.Event) ([]byte, error) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		return dst, fmt.Errorf("event %s: %w", e.Name, err)
+	}
+	return append(append(dst, line...), '\n'), nil
 }
 
-// Answer is the answer to a transfer.
-type Answer struct {
-	Size   int64  `json:"size"`             // bytes that were moved
-	Cached bool   `json:"cached,omitempty"` // the network was not needed
-	Error  string `json:"error,omitempty"`  // why it failed, for people
+// ParseEvent reads the line of an event, with or without its end.
+func ParseEvent(line []byte) (step.Event, error) {
+	var e step.Event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return step.Event{}, fmt.Errorf("event %.100q: %w", line, err)
+	}
+	switch e.Name {
+	case step.Begun, step.Ready, step.Wants, step.Ended:
+		return e, nil
+	}
+	return step.Event{}, fmt.Errorf("event %.100q: no such name", line)
 }

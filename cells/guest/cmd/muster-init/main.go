@@ -1,4 +1,8 @@
-// Command muster-init is the first process of every container of a cell; see package guest.
+// Command muster-init is the first process of every container of a cell: see package guest.
+//
+//	muster-init [DIR]
+//
+// DIR is where the cell has put the program and the inbox; /.muster when it is left out.
 package main
 
 import (

@@ -26,10 +26,13 @@ import (
 const (
 	// MaxBytes is the most bytes that an archive may take on disk when it was unpacked.
 	MaxBytes = 8 << 30
-	// MaxEntries is the most files, directories and links in it.
+	// MaxEntries is the most files, directories and links in it, and in a tree also the most directories that
+	// it leaves out.
 	MaxEntries = 250_000
 	// MaxName is the longest name, and target of a link, in bytes: PATH_MAX of Linux without its end.
 	MaxName = 4095
+	// MaxDepth is the most directories that an entry may be in: each costs time again and again.
+	MaxDepth = 256
 	// maxElement is the longest part of a name between two slashes: NAME_MAX of Linux.
 	maxElement = 255
 	// maxMtime is the last second that all file systems and tar formats can hold.
@@ -275,7 +278,11 @@ func local(name string) (string, error) {
 			return "", bad("a part of the name %.64q… has %d bytes: at most %d are possible", element, len(element), maxElement)
 		}
 	}
-	return path.Clean(strings.TrimLeft(name, "/")), nil
+	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if depth := strings.Count(clean, "/"); depth > MaxDepth {
+		return "", bad("the name %.64q… is in %d directories: at most %d are possible", clean, depth, MaxDepth)
+	}
+	return clean, nil
 }
 
 // target checks what a link points to.

@@ -21,6 +21,7 @@ type Tree struct {
 	root  *os.Root
 	owner Owner
 	room  Room
+	made  int // directories that the archive leaves out
 }
 
 // NewTree returns a sink that writes below root, an empty directory.
@@ -32,6 +33,9 @@ func NewTree(root *os.Root, owner Owner, room Room) *Tree {
 func (t *Tree) Entry(e Entry, content io.Reader) error {
 	blocks := (e.Size + blockBytes - 1) / blockBytes
 	if err := t.room((blocks + 1) * blockBytes); err != nil {
+		return err
+	}
+	if err := t.parents(path.Dir(e.Name)); err != nil {
 		return err
 	}
 	if err := t.entry(e, content); err != nil {
@@ -56,9 +60,6 @@ func blame(e Entry, err error) error {
 }
 
 func (t *Tree) entry(e Entry, content io.Reader) error {
-	if err := t.parents(path.Dir(e.Name)); err != nil {
-		return err
-	}
 	if e.Mode.IsDir() {
 		return t.dir(e)
 	}
@@ -77,7 +78,7 @@ func (t *Tree) entry(e Entry, content io.Reader) error {
 	return t.file(e, content)
 }
 
-// parents makes the directories that an archive leaves out.
+// parents makes the directories that an archive leaves out. They take room as those that it names.
 func (t *Tree) parents(name string) error {
 	if name == "." {
 		return nil
@@ -88,7 +89,17 @@ func (t *Tree) parents(name string) error {
 	if err := t.parents(path.Dir(name)); err != nil {
 		return err
 	}
-	return t.dir(Entry{Name: name, Mode: fs.ModeDir | 0o755})
+	if t.made++; t.made > MaxEntries {
+		return bad("it leaves out more than %d directories", MaxEntries)
+	}
+	if err := t.room(blockBytes); err != nil {
+		return err
+	}
+	e := Entry{Name: name, Mode: fs.ModeDir | 0o755}
+	if err := t.dir(e); err != nil {
+		return blame(e, err)
+	}
+	return nil
 }
 
 func (t *Tree) dir(e Entry) error {

@@ -160,6 +160,9 @@ func (c *Cache) Trim() []Key {
 
 // makeRoom evicts until n bytes fit, or nothing if they cannot.
 func (c *Cache) makeRoom(n int64) ([]Key, error) {
+	if n <= c.max-c.total {
+		return nil, nil
+	}
 	var gone []Key
 	total := c.total
 	candidates := c.evictable()

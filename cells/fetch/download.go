@@ -201,9 +201,9 @@ func (f *Fetcher) unpack(ctx context.Context, j job, it *item, src io.Reader, du
 	b := &body{ctx: ctx, src: src, hash: j.sum.hash()}
 	var err error
 	if j.tree {
-		err = f.store.writeTree(it, b, j.owner)
+		err = f.store.writeTree(ctx, it, b, j.owner)
 	} else {
-		err = f.store.writeArchive(it, b, durable)
+		err = f.store.writeArchive(ctx, it, b, durable)
 	}
 	it.Downloaded = b.n
 	var wrong *archive.Error
@@ -248,7 +248,7 @@ func (b *body) Read(p []byte) (int, error) {
 const bufferBytes = 256 << 10
 
 // writeArchive writes an archive as a plain tar file, which is on the disk when it has to be durable.
-func (s *store) writeArchive(it *item, src io.Reader, durable bool) error {
+func (s *store) writeArchive(ctx context.Context, it *item, src io.Reader, durable bool) error {
 	file, err := os.OpenFile(it.archive(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return err
@@ -256,7 +256,7 @@ func (s *store) writeArchive(it *item, src io.Reader, durable bool) error {
 	defer file.Close()
 	buffer := bufio.NewWriterSize(file, bufferBytes)
 	room := s.room(it)
-	if err := archive.Read(src, archive.NewTar(buffer, room), it.dir, room); err != nil {
+	if err := archive.Read(ctx, src, archive.NewTar(buffer, room), it.dir, room); err != nil {
 		return err
 	}
 	if err := buffer.Flush(); err != nil {
@@ -276,7 +276,7 @@ func (s *store) writeArchive(it *item, src io.Reader, durable bool) error {
 }
 
 // writeTree unpacks an archive.
-func (s *store) writeTree(it *item, src io.Reader, owner archive.Owner) error {
+func (s *store) writeTree(ctx context.Context, it *item, src io.Reader, owner archive.Owner) error {
 	if err := os.Mkdir(it.tree(), 0o755); err != nil {
 		return err
 	}
@@ -293,5 +293,5 @@ func (s *store) writeTree(it *item, src io.Reader, owner archive.Owner) error {
 		it.Size += n
 		return room(n)
 	}
-	return archive.Read(src, archive.NewTree(root, owner, sized), it.dir, room)
+	return archive.Read(ctx, src, archive.NewTree(root, owner, sized), it.dir, room)
 }

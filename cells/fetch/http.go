@@ -73,7 +73,26 @@ func (c Config) client() (*http.Client, error) {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
 	}
-	return &http.Client{Transport: transport, CheckRedirect: follow}, nil
+	return &http.Client{Transport: located{transport}, CheckRedirect: follow}, nil
+}
+
+// located refuses a redirect to what is no URL before package http does: its error would repeat the text, which
+// may hold a signature.
+type located struct{ next *http.Transport }
+
+var errLocation = errors.New("the redirect is to no URL")
+
+// RoundTrip implements http.RoundTripper.
+func (l located) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := l.next.RoundTrip(req)
+	if err != nil || resp.StatusCode/100 != 3 {
+		return resp, err
+	}
+	if _, err := resp.Location(); err != nil && !errors.Is(err, http.ErrNoLocation) {
+		resp.Body.Close()
+		return nil, errLocation
+	}
+	return resp, nil
 }
 
 var errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
@@ -99,7 +118,7 @@ func (f *Fetcher) send(req *http.Request) (*http.Response, error) {
 	}
 	err = withoutURL(err)
 	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) || errors.Is(err, errRedirects) {
+	if errors.As(err, &untrusted) || errors.Is(err, errRedirects) || errors.Is(err, errLocation) {
 		return nil, err
 	}
 	return nil, &transient{explain(req.Context(), err)}

@@ -173,18 +173,25 @@ func (s *store) removeAll(dirs []string) {
 	}
 }
 
-// begin makes the place of a download.
+// begin makes the place of a download. Of an error nothing is left.
 func (s *store) begin(id string) (*item, error) {
 	key := cache.Key(id + "." + rand.Text())
 	it := &item{key: key, id: id, dir: filepath.Join(s.tmp(), string(key))}
-	if err := os.Mkdir(it.dir, 0o700); err != nil {
+	var err error
+	s.change(func() (gone []cache.Key) {
+		if gone, err = s.books.Reserve(key, 0); err == nil {
+			s.items[key] = it
+		}
+		return gone
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.items[key] = it
-	_, err := s.books.Reserve(key, 0)
-	return it, err
+	if err := os.Mkdir(it.dir, 0o700); err != nil {
+		s.abandon(it)
+		return nil, err
+	}
+	return it, nil
 }
 
 // room returns what reserves the bytes of an item that is under way, and removes what goes for them.

@@ -13,6 +13,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,12 +74,15 @@ type Room func(n int64) error
 
 // Read reads an archive to its end into a sink. What cannot be read in one pass, a zip file, is kept in an
 // unnamed file below the directory tmp meanwhile. Errors of src are returned as they are, those of the archive
-// as *Error.
-func Read(src io.Reader, sink Sink, tmp string, room Room) error {
+// as *Error. The end of ctx ends the reading with its cause.
+func Read(ctx context.Context, src io.Reader, sink Sink, tmp string, room Room) error {
 	source := &reader{src: src}
-	err := read(bufio.NewReaderSize(source, 64<<10), &counter{sink: sink}, tmp, room)
-	if source.err != nil {
+	err := read(bufio.NewReaderSize(source, 64<<10), &counter{ctx: ctx, sink: sink}, tmp, room)
+	switch {
+	case source.err != nil:
 		return source.err
+	case err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
 	}
 	return err
 }
@@ -131,7 +135,7 @@ func readGzip(src io.Reader, sink *counter) error {
 
 // readTar reads src to its end, beyond that of the tar file in it, so that all of it is checked.
 func readTar(src io.Reader, sink *counter) error {
-	src = &capped{src: src, left: MaxBytes}
+	src = &capped{ctx: sink.ctx, src: src, left: MaxBytes}
 	in := tar.NewReader(src)
 	for {
 		h, err := in.Next()
@@ -179,13 +183,17 @@ func fromHeader(h *tar.Header) (Entry, error) {
 	return e, nil
 }
 
-// capped ends with an error when more than left bytes are read.
+// capped ends with an error when more than left bytes are read, or with ctx.
 type capped struct {
+	ctx  context.Context
 	src  io.Reader
 	left int64
 }
 
 func (c *capped) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := c.src.Read(p)
 	if c.left -= int64(n); c.left < 0 {
 		return 0, fmt.Errorf("it has more than %d bytes", int64(MaxBytes))
@@ -195,12 +203,16 @@ func (c *capped) Read(p []byte) (int, error) {
 
 // counter checks entries and their number before a sink gets them.
 type counter struct {
+	ctx     context.Context
 	sink    Sink
 	entries int
 	bytes   int64
 }
 
 func (c *counter) take(e Entry, content io.Reader) error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
 	name, err := local(e.Name)
 	if err != nil {
 		return err
@@ -231,7 +243,7 @@ func (c *counter) take(e Entry, content io.Reader) error {
 		return bad("it has more than %d bytes", int64(MaxBytes))
 	}
 	c.bytes += e.Size
-	return c.sink.Entry(e, &contents{src: content, name: e.Name})
+	return c.sink.Entry(e, &contents{ctx: c.ctx, src: content, name: e.Name})
 }
 
 // usable returns the entry with a size that means something, permissions that let its owner read it, and a
@@ -251,13 +263,17 @@ func (e Entry) usable() Entry {
 	return e
 }
 
-// contents tells errors of the archive in the middle of a file from those of the sink.
+// contents tells errors of the archive in the middle of a file from those of the sink. It ends with ctx.
 type contents struct {
+	ctx  context.Context
 	src  io.Reader
 	name string
 }
 
 func (c *contents) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := c.src.Read(p)
 	if err != nil && err != io.EOF {
 		err = bad("read %q: %w", c.name, err)

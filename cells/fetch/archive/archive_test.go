@@ -5,6 +5,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -107,7 +108,7 @@ func unlimited(int64) error { return nil }
 func toTar(t testing.TB, src []byte) (list []string, raw []byte, err error) {
 	t.Helper()
 	var out bytes.Buffer
-	if err := Read(bytes.NewReader(src), NewTar(&out, unlimited), t.TempDir(), unlimited); err != nil {
+	if err := Read(context.Background(), bytes.NewReader(src), NewTar(&out, unlimited), t.TempDir(), unlimited); err != nil {
 		return nil, nil, err
 	}
 	raw = slices.Clone(out.Bytes())
@@ -143,7 +144,7 @@ func toTree(t testing.TB, src []byte, owner Owner) (dir string, list []string, e
 		t.Fatal(err)
 	}
 	defer root.Close()
-	if err := Read(bytes.NewReader(src), NewTree(root, owner, unlimited), t.TempDir(), unlimited); err != nil {
+	if err := Read(context.Background(), bytes.NewReader(src), NewTree(root, owner, unlimited), t.TempDir(), unlimited); err != nil {
 		return dir, nil, err
 	}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -335,13 +336,13 @@ func TestOthersFaults(t *testing.T) {
 	full := errors.New("no room")
 	refuse := func(int64) error { return full }
 	for name, src := range map[string][]byte{"tar": sample(t), "zip": zipOf(t, zipped{"a", "x", 0o644})} {
-		err := Read(bytes.NewReader(src), NewTar(io.Discard, refuse), t.TempDir(), refuse)
+		err := Read(context.Background(), bytes.NewReader(src), NewTar(io.Discard, refuse), t.TempDir(), refuse)
 		if err != full {
 			t.Errorf("%s without room: %v", name, err)
 		}
 		broken := errors.New("connection reset")
 		cut := io.MultiReader(bytes.NewReader(src[:len(src)/2]), &failing{broken})
-		if err := Read(cut, NewTar(io.Discard, unlimited), t.TempDir(), unlimited); err != broken {
+		if err := Read(context.Background(), cut, NewTar(io.Discard, unlimited), t.TempDir(), unlimited); err != broken {
 			t.Errorf("%s, source broken: %v", name, err)
 		}
 	}
@@ -397,14 +398,14 @@ func TestRoomOfTrees(t *testing.T) {
 	var asked int64
 	room := func(n int64) error { asked += n; return nil }
 	src := tarOf(t, file("a", "x"), file("b", strings.Repeat("x", 4097)), link(tar.TypeSymlink, "c", "a"))
-	if err := Read(bytes.NewReader(src), NewTree(root, Owner{}, room), t.TempDir(), room); err != nil || asked != 6*4096 {
+	if err := Read(context.Background(), bytes.NewReader(src), NewTree(root, Owner{}, room), t.TempDir(), room); err != nil || asked != 6*4096 {
 		t.Errorf("asked for %d bytes, %v", asked, err)
 	}
 }
 
 func TestTooManyEntries(t *testing.T) {
 	t.Parallel()
-	c := &counter{sink: NewTar(io.Discard, unlimited), entries: MaxEntries}
+	c := &counter{ctx: context.Background(), sink: NewTar(io.Discard, unlimited), entries: MaxEntries}
 	if err := c.take(Entry{Name: "a"}, strings.NewReader("")); err == nil || !strings.Contains(err.Error(), "more than 250000 entries") {
 		t.Error(err)
 	}
@@ -428,7 +429,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		var out bytes.Buffer
-		err := Read(bytes.NewReader(src), NewTar(&out, budget()), t.TempDir(), budget())
+		err := Read(context.Background(), bytes.NewReader(src), NewTar(&out, budget()), t.TempDir(), budget())
 		if err != nil && !errors.As(err, &wrong) {
 			t.Fatalf("to tar: %v", err)
 		}
@@ -445,7 +446,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		if err := Read(bytes.NewReader(src), NewTree(root, Owner{UID: 7, GID: 7}, budget()), t.TempDir(), budget()); err != nil && !errors.As(err, &wrong) {
+		if err := Read(context.Background(), bytes.NewReader(src), NewTree(root, Owner{UID: 7, GID: 7}, budget()), t.TempDir(), budget()); err != nil && !errors.As(err, &wrong) {
 			t.Fatalf("to a tree: %v", err)
 		}
 		if around, err := filepath.Glob(filepath.Join(outer, "*", "*")); err != nil || len(around) != 1 {

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -19,7 +20,7 @@ func TestImpliedDirectoriesCount(t *testing.T) {
 	var asked int64
 	room := func(n int64) error { asked += n; return nil }
 	src := tarOf(t, file(strings.Repeat("d/", 10)+"a", "x"), file(strings.Repeat("d/", 10)+"b", "x"))
-	if err := Read(bytes.NewReader(src), NewTree(root, Owner{}, room), t.TempDir(), room); err != nil || asked != (10+2*2)*blockBytes {
+	if err := Read(context.Background(), bytes.NewReader(src), NewTree(root, Owner{}, room), t.TempDir(), room); err != nil || asked != (10+2*2)*blockBytes {
 		t.Errorf("asked for %d bytes, %v", asked, err)
 	}
 }

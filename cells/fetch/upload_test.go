@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/md5"
@@ -42,6 +43,7 @@ func TestUpload(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/to", s)
 	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Location", "/to")
 		w.WriteHeader(http.StatusTemporaryRedirect)
 	})
@@ -113,7 +115,7 @@ func TestSlowUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &receiver{}
 		f := virtual(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			r.Body = io.NopCloser(&trickle{r.Body})
+			r.Body = io.NopCloser(bufio.NewReaderSize(&trickle{r.Body}, 4096))
 			s.ServeHTTP(w, r)
 		}))
 		begin := time.Now()
@@ -131,8 +133,12 @@ func TestSlowUpload(t *testing.T) {
 type trickle struct{ r io.Reader }
 
 func (t *trickle) Read(p []byte) (int, error) {
-	time.Sleep(2 * time.Second)
-	return t.r.Read(p[:min(len(p), 32<<10)])
+	time.Sleep(time.Second)
+	n, err := io.ReadFull(t.r, p[:min(len(p), 4096)])
+	if err == io.ErrUnexpectedEOF {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func TestUploadOfBadThings(t *testing.T) {

@@ -3,8 +3,10 @@ package rep
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"muster/bbs/lrp"
 	"muster/cells/containerd"
 	"muster/cells/engine"
+	"muster/cells/fetch"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/lease"
@@ -57,6 +60,7 @@ type Config struct {
 	StartCheckInterval daemon.Duration `json:"start_check_interval" help:"longest wait between checks until an instance is healthy, 5ms to 10s; the first waits are shorter; longer: instances get traffic later"`
 
 	Containerd containerd.Config `json:"containerd"`
+	Downloads  fetch.Config      `json:"downloads"`
 
 	// Engine, when set, is used instead of containerd.
 	Engine engine.Engine `json:"-"`
@@ -90,6 +94,7 @@ func Defaults() *Config {
 		CheckInterval:      daemon.Duration(30 * time.Second),
 		StartCheckInterval: daemon.Duration(250 * time.Millisecond),
 		Containerd:         containerd.Defaults(),
+		Downloads:          fetch.Defaults(),
 	}
 }
 
@@ -139,6 +144,9 @@ func (c *Config) Validate() error {
 		bad("port_range", c.PortRange, "first-last with 1024 <= first <= last <= 65535")
 	}
 	errs = append(errs, c.durationProblems()...)
+	if err := c.downloads(nil).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("downloads: %w", err))
+	}
 	if c.Engine == nil {
 		if err := c.engineConfig().Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("containerd: %w", err))
@@ -186,6 +194,17 @@ func (c *Config) engineConfig() containerd.Config {
 	fill(&e.Bridge, "muster0")
 	fill(&e.Subnet, "10.254.0.0/22")
 	return e
+}
+
+// downloads returns the configuration of what is moved for containers. Its directory is on the file system of the
+// containers' inboxes unless it was given.
+func (c *Config) downloads(log *slog.Logger) fetch.Config {
+	f := c.Downloads
+	f.Log = log
+	if f.Dir == "" {
+		f.Dir = filepath.Join(c.engineConfig().StateDir, "downloads")
+	}
+	return f
 }
 
 func amount(text string) (int32, error) {

@@ -16,6 +16,7 @@ import (
 	"muster/cells"
 	"muster/cells/containerd"
 	"muster/cells/engine"
+	"muster/cells/fetch"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/rep/internal/probe"
@@ -68,12 +69,17 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	if err != nil {
 		return err
 	}
+	if cellConfig.Files, err = fetch.Open(cfg.downloads(log)); err != nil {
+		return err
+	}
+	defer cellConfig.Files.Close()
 	registry := prometheus.NewRegistry()
 	cell := runner.New(cellConfig, eng, bbs, runner.NewMetrics(registry), log)
 	registry.MustRegister(runner.NewCollector(cell), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := cell.Adopt(ctx); err != nil {
 		return err
 	}
+	cellConfig.Files.Settle()
 	grpcServer := daemon.NewGRPCServer(serverTLS, server.Options()...)
 	server.New(cell).Register(grpcServer.Server)
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func newWorld(t *testing.T, config func(*rep.Config)) *world {
 			t.Fatal(err)
 		}
 	}
-	w.host = inmem.NewHost(map[string]inmem.Image{"docker:///app": {Programs: map[string]inmem.Program{"/app": w.app.run}, Users: []string{"vcap"}}})
+	w.host = inmem.NewHost(map[string]inmem.Image{"docker:///app": {Programs: map[string]inmem.Program{"/app": w.app.run, "/probe": runProbe}, Users: []string{"vcap"}}})
 	w.direct = startBBS(t, identity.FilesOf(dir, identity.ID{Role: identity.BBS}))
 	w.link = newLink(t, w.direct)
 	w.bbs = bbsclient.New(w.dial(w.direct, identity.ID{Role: identity.Operator}, identity.BBS))
@@ -98,6 +99,7 @@ func (w *world) startRep() *cell {
 	cfg.MemoryMB, cfg.DiskMB, cfg.MaxContainers = "1024", "4096", 10
 	cfg.GracefulInterval = daemon.Duration(200 * time.Millisecond)
 	cfg.CheckInterval = daemon.Duration(100 * time.Millisecond)
+	cfg.Downloads.Dir = filepath.Join(w.dir, "downloads")
 	cfg.Engine, cfg.Dial = w.host.Engine(), w.app.dial
 	if w.config != nil {
 		w.config(cfg)

@@ -199,6 +199,18 @@ func (e *Engine) Deliver(ctx context.Context, id engine.ID, n int, answer engine
 	return e.Kill(ctx, id, syscall.SIGUSR1)
 }
 
+// Answered tells whether a transfer was answered.
+func (e *Engine) Answered(_ context.Context, id engine.ID, n int) (bool, error) {
+	if _, err := os.Stat(e.paths.guest(id, inboxDir)); err != nil {
+		return false, gone("inbox of", id, err)
+	}
+	_, err := os.Stat(e.paths.guest(id, inboxDir, strconv.Itoa(n)+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // place links or copies a file, whole or not at all, in the place of what may be there.
 func place(from, to string) error {
 	temporary := to + ".new"
@@ -229,7 +241,7 @@ func copyFile(from, to string) error {
 
 // Open opens a regular file of a running container. No link leads out of it, and what only looks like a
 // file (proc, sys) is none.
-func (e *Engine) Open(ctx context.Context, id engine.ID, path string) (io.ReadCloser, error) {
+func (e *Engine) Open(ctx context.Context, id engine.ID, path string) (engine.File, error) {
 	answer, err := e.client.TaskService().Get(e.scope(ctx), &tasks.GetRequest{ContainerID: string(id)})
 	if err = native(err); errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("open %s in container %s: %w", path, id, engine.ErrNotFound)

@@ -21,7 +21,8 @@ import (
 type ID string
 
 // Engine makes and destroys containers. All methods may be called concurrently; calls for one
-// container are made one after another by its owner, except Wait, Events, Kill, Deliver, Open, Note and Logs.
+// container are made one after another by its owner, except Wait, Events, Kill, Deliver,
+// Answered, Open, Note and Logs.
 type Engine interface {
 	// Create makes a container: its image is fetched and unpacked, its network and ports are set
 	// up, its program is not yet running. On an error nothing of it is left.
@@ -37,11 +38,13 @@ type Engine interface {
 	// Kill signals the program: SIGTERM interrupts it (see step.Run), SIGKILL ends all its processes.
 	// Other signals are ignored. A program that has ended is no error.
 	Kill(ctx context.Context, id ID, signal syscall.Signal) error
-	// Deliver answers the nth transfer of the program (see step.Event). After an archive further answers are
-	// ignored.
+	// Deliver answers the nth transfer of the program (see step.Event). The archive is not needed once it has
+	// returned. After an archive further answers are ignored.
 	Deliver(ctx context.Context, id ID, n int, answer Delivery) error
+	// Answered tells whether a transfer of the program was answered.
+	Answered(ctx context.Context, id ID, n int) (bool, error)
 	// Open opens a regular file of a running container, as its program sees it.
-	Open(ctx context.Context, id ID, path string) (io.ReadCloser, error)
+	Open(ctx context.Context, id ID, path string) (File, error)
 	// Destroy removes a container in any state and all that belongs to it. One that does not
 	// exist is no error. On an error it can be called again.
 	Destroy(ctx context.Context, id ID) error
@@ -55,6 +58,13 @@ type Engine interface {
 	Note(ctx context.Context, id ID, lines ...Line) error
 	// Ping tells whether the engine answers.
 	Ping(ctx context.Context) error
+}
+
+// File is a file of a container.
+type File interface {
+	io.Reader
+	io.ReaderAt
+	io.Closer
 }
 
 // Log is a log that is being read. Close may be called at any time, also while Next waits.

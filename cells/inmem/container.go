@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -34,7 +35,8 @@ type container struct {
 	status    engine.Status
 	exit      engine.Exit
 	files     map[string][]byte // by path in the container
-	delivered map[int]chan engine.Delivery
+	delivered map[int]chan delivery
+	answered  map[int]bool
 }
 
 func newContainer(spec engine.Spec, image Image) *container {
@@ -44,7 +46,7 @@ func newContainer(spec engine.Spec, image Image) *container {
 		spec: spec, image: image, status: engine.Created, createdAt: time.Now(),
 		events: newHistory[step.Event](0), log: newHistory[engine.Line](logLimit),
 		interrupt: make(chan struct{}), killed: make(chan struct{}), ended: make(chan struct{}), gone: make(chan struct{}),
-		files: map[string][]byte{}, delivered: map[int]chan engine.Delivery{},
+		files: map[string][]byte{}, delivered: map[int]chan delivery{}, answered: map[int]bool{},
 	}
 }
 
@@ -123,20 +125,36 @@ func (c *container) describe() engine.Container {
 	}
 }
 
+// delivery is an answer with the archive that came with it.
+type delivery struct {
+	engine.Delivery
+	archive []byte
+}
+
 // deliver answers a transfer; the first answer counts.
-func (c *container) deliver(n int, answer engine.Delivery) {
+func (c *container) deliver(n int, answer engine.Delivery) (err error) {
+	d := delivery{Delivery: answer}
+	if answer.Archive != "" {
+		if d.archive, err = os.ReadFile(answer.Archive); err != nil {
+			return fmt.Errorf("deliver to container %s: %w", c.spec.ID, err)
+		}
+	}
 	select {
-	case c.answer(n) <- answer:
+	case c.answer(n) <- d:
 	default:
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answered[n] = true
+	return nil
 }
 
 // answer is where the answer to a transfer comes.
-func (c *container) answer(n int) chan engine.Delivery {
+func (c *container) answer(n int) chan delivery {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.delivered[n] == nil {
-		c.delivered[n] = make(chan engine.Delivery, 1)
+		c.delivered[n] = make(chan delivery, 1)
 	}
 	return c.delivered[n]
 }

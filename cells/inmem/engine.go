@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"syscall"
 
@@ -137,12 +136,11 @@ func (e *Engine) Deliver(_ context.Context, id engine.ID, n int, answer engine.D
 	if c == nil {
 		return notFound("deliver to", id)
 	}
-	c.deliver(n, answer)
-	return nil
+	return c.deliver(n, answer)
 }
 
 // Open opens a file that a program has written.
-func (e *Engine) Open(_ context.Context, id engine.ID, path string) (io.ReadCloser, error) {
+func (e *Engine) Open(_ context.Context, id engine.ID, path string) (engine.File, error) {
 	c := e.find(id)
 	if c == nil {
 		return nil, notFound("open a file of", id)
@@ -151,7 +149,23 @@ func (e *Engine) Open(_ context.Context, id engine.ID, path string) (io.ReadClos
 	if err != nil {
 		return nil, err
 	}
-	return io.NopCloser(bytes.NewReader(content)), nil
+	return file{bytes.NewReader(content)}, nil
+}
+
+// file is a file of a container that was opened.
+type file struct{ *bytes.Reader }
+
+func (file) Close() error { return nil }
+
+// Answered tells whether a transfer was answered.
+func (e *Engine) Answered(_ context.Context, id engine.ID, n int) (bool, error) {
+	c := e.find(id)
+	if c == nil {
+		return false, notFound("inbox of", id)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answered[n], nil
 }
 
 // Logs reads the log.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"sync"
 	"syscall"
@@ -141,7 +140,7 @@ func (g guest) Download(ctx context.Context, n int, a *lrp.DownloadAction) (int6
 	if err != nil {
 		return 0, false, err
 	}
-	if err := g.extract(answer.Archive, a.To); err != nil {
+	if err := g.extract(answer.archive, a.To); err != nil {
 		return 0, false, fmt.Errorf("Copying %s into the container failed: %w", a.Artifact, err)
 	}
 	return answer.Size, answer.Cached, nil
@@ -158,29 +157,24 @@ func (g guest) Upload(ctx context.Context, n int, a *lrp.UploadAction) (int64, e
 }
 
 // wait tells that a transfer is wanted and waits for its answer.
-func (g guest) wait(ctx context.Context, ev step.Event) (engine.Delivery, error) {
+func (g guest) wait(ctx context.Context, ev step.Event) (delivery, error) {
 	g.Tell(ev)
 	select {
 	case answer := <-g.c.answer(ev.N):
 		if answer.Error != "" {
-			return engine.Delivery{}, errors.New(answer.Error)
+			return delivery{}, errors.New(answer.Error)
 		}
 		return answer, nil
 	case <-ctx.Done():
-		return engine.Delivery{}, ctx.Err()
+		return delivery{}, ctx.Err()
 	case <-g.c.killed:
-		return engine.Delivery{}, context.Canceled
+		return delivery{}, context.Canceled
 	}
 }
 
 // extract puts the files of an archive into the container.
-func (g guest) extract(archive, to string) error {
-	file, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	for r := tar.NewReader(file); ; {
+func (g guest) extract(archive []byte, to string) error {
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return nil

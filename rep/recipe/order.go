@@ -182,6 +182,11 @@ func networkEnv(address string, ports []engine.Port) ([]string, error) {
 	return append(env, "CF_INSTANCE_PORTS="+string(text)), nil
 }
 
+// TaskTransfers returns the downloads and uploads of a task in the order of their numbers.
+func TaskTransfers(d task.Definition) []*lrp.Action {
+	return step.Program{Action: d.Action}.Transfers()
+}
+
 // BuildTask returns what to make for a task, and how to look after it. d is SupportedTask.
 func BuildTask(d task.Definition, s Subject, c Cell) (engine.Spec, Plan, error) {
 	o := ofTask(d)

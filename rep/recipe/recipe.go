@@ -97,19 +97,30 @@ func Build(d lrp.Desired, s Subject, c Cell) (engine.Spec, Plan, error) {
 	if err != nil {
 		return engine.Spec{}, Plan{}, err
 	}
-	p := &spec.Program
+	p, actions := &spec.Program, actionsOf(d)
 	p.Env = slices.Concat(identity(s), p.Env)
-	p.Setup, p.Checked = d.RunInfo.Setup, len(plan.Startup)+len(plan.Readiness) > 0
+	p.Setup, p.Sidecars, p.Monitor = actions.Setup, actions.Sidecars, actions.Monitor
+	p.Checked = len(plan.Startup)+len(plan.Readiness) > 0
+	if p.Monitor != nil {
+		p.Monitor.StartTimeout, p.Monitor.StartEvery, p.Monitor.Every = plan.StartTimeout, c.StartCheckEvery, c.CheckEvery
+	}
+	return spec, plan, nil
+}
+
+// actionsOf returns a program with nothing but the actions of an LRP.
+func actionsOf(d lrp.Desired) step.Program {
+	p := step.Program{Setup: d.RunInfo.Setup, Action: d.RunInfo.Action}
 	for _, sidecar := range d.RunInfo.Sidecars {
 		p.Sidecars = append(p.Sidecars, sidecar.Action)
 	}
 	if d.RunInfo.Monitor != nil && d.RunInfo.Check == nil {
-		p.Monitor = &step.Monitor{
-			Action: d.RunInfo.Monitor, StartTimeout: plan.StartTimeout, StartEvery: c.StartCheckEvery, Every: c.CheckEvery,
-		}
+		p.Monitor = &step.Monitor{Action: d.RunInfo.Monitor}
 	}
-	return spec, plan, nil
+	return p
 }
+
+// Transfers returns the downloads and uploads of an LRP in the order of their numbers.
+func Transfers(d lrp.Desired) []*lrp.Action { return actionsOf(d).Transfers() }
 
 // defaultCheckSource is the log source of what health checks say.
 const defaultCheckSource = "HEALTH"

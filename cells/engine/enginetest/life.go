@@ -144,6 +144,8 @@ func (s *suite) notFound() {
 	s.refused(err, engine.ErrNotFound, string(nobody))
 	_, err = s.engine.Events(s.ctx(), nobody, 0)
 	s.refused(err, engine.ErrNotFound, string(nobody))
+	_, err = s.engine.Answered(s.ctx(), nobody, 0)
+	s.refused(err, engine.ErrNotFound, string(nobody))
 	_, err = s.engine.Open(s.ctx(), nobody, "/etc/passwd")
 	s.refused(err, engine.ErrNotFound, string(nobody))
 	s.refused(s.engine.Deliver(s.ctx(), nobody, 0, engine.Delivery{}), engine.ErrNotFound, string(nobody))

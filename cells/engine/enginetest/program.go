@@ -78,8 +78,10 @@ func (s *suite) download() {
 	if wants := s.told(c.ID, 0, step.Wants); wants.N != 0 {
 		s.Errorf("wanted %+v", wants)
 	}
+	s.answered(c.ID, false)
 	answer := engine.Delivery{Archive: s.archive("greeting", "hello from afar\n"), Size: 2048}
 	s.must(s.engine.Deliver(s.ctx(), c.ID, 0, answer))
+	s.answered(c.ID, true)
 	s.must(s.engine.Deliver(s.ctx(), c.ID, 0, engine.Delivery{Error: "too late"}))
 	if result := s.result(c.ID); result.Failed {
 		s.Errorf("result %+v", result)
@@ -100,6 +102,14 @@ func (s *suite) download() {
 		s.Errorf("result %+v", result)
 	}
 	s.destroyNow(c.ID)
+}
+
+// answered asks another life of the caller whether the first transfer was answered.
+func (s *suite) answered(id engine.ID, want bool) {
+	s.Helper()
+	if got, err := s.Open(s.T).Answered(s.ctx(), id, 0); err != nil || got != want {
+		s.Errorf("answered: %v, %v; want %v", got, err, want)
+	}
 }
 
 // upload brings a file out of a container; after a restart of the caller it is still wanted.

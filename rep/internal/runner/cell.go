@@ -26,6 +26,7 @@ import (
 	"muster/cells"
 	"muster/cells/container"
 	"muster/cells/engine"
+	"muster/cells/fetch"
 	"muster/rep/align"
 	"muster/rep/internal/probe"
 	"muster/rep/ledger"
@@ -62,6 +63,7 @@ type Config struct {
 	CreateTimeout  time.Duration // of making one container
 	ReapEvery      time.Duration // between comparisons with the engine
 	Probe          probe.Settings
+	Files          *fetch.Fetcher // moves what programs want
 }
 
 // Cell is all that runs on a cell. All methods may be called concurrently.
@@ -219,7 +221,7 @@ func (c *Cell) suits(rootFS string, volumeDrivers []string) error {
 // newInstance registers an instance; trace is the request id of what made it necessary. c.mu is held.
 func (c *Cell) newInstance(r container.Record, trace string) *instance {
 	i := &instance{
-		cell: c, guid: r.Instance, isTask: r.IsTask(), taskKey: r.Task, rec: r, public: r, known: align.Known{Standing: align.Unheard},
+		cell: c, guid: r.Instance, isTask: r.IsTask(), taskKey: r.Task, slot: r.Key.Slot, rec: r, public: r, known: align.Known{Standing: align.Unheard},
 		inbox: make(chan func(), inboxSize), accepted: time.Now(),
 		log: c.log.With("process_guid", r.Key.Process, "index", r.Key.Index, "instance_guid", r.Instance),
 	}

@@ -22,9 +22,10 @@ type instance struct {
 	cell *Cell
 	guid lrp.InstanceGUID
 	log  *slog.Logger
-	// isTask and taskKey say what it is for, as rec does, and never change.
+	// isTask, taskKey and slot say what it is for, as rec does, and never change.
 	isTask  bool
 	taskKey cells.TaskKey
+	slot    lrp.Slot
 	// trace is the request id of what made the instance necessary; empty after an adoption.
 	trace string
 
@@ -46,6 +47,7 @@ type instance struct {
 	rec        container.Record
 	known      align.Known
 	plan       recipe.Plan
+	transfers  []*lrp.Action // of the program, by number; nil after an adoption
 	accepted   time.Time
 	launchedAt time.Time
 	doomedAt   time.Time // zero: no check has failed for good

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells/engine"
+	"muster/cells/fetch"
 	"muster/cells/step"
 	"muster/rep/recipe"
 )
@@ -53,7 +56,94 @@ func (i *instance) told(ev step.Event) {
 		i.programmed = true
 	case step.Ready:
 		i.ready = true
+	case step.Wants:
+		i.transfer(ev)
 	}
+}
+
+// notMoved is what the owner is told about a file that the cell could not look for.
+const notMoved = "the cell cannot move this file"
+
+// transfer moves a file that the program wants. What an earlier rep has moved is told again after an
+// adoption, and is not moved again.
+func (i *instance) transfer(ev step.Event) {
+	known, again := i.transfers, ev.At.Before(i.accepted)
+	i.beside(func() {
+		if again {
+			if done, err := i.cell.engine.Answered(i.process, i.id(), ev.N); err != nil || done {
+				return
+			}
+		}
+		if known == nil {
+			var err error
+			if known, err = i.readTransfers(); err != nil {
+				i.log.Warn("transfers of the program not read", "error", err)
+			}
+		}
+		answer, done := engine.Delivery{Error: notMoved}, func() {}
+		if ev.N < len(known) {
+			answer, done = i.move(ev, known[ev.N])
+		}
+		defer done()
+		if i.process.Err() != nil {
+			return // given up: the next rep moves it
+		}
+		persist(i.process, i.log, "transfer not answered", func() error {
+			err := i.cell.engine.Deliver(i.process, i.id(), ev.N, answer)
+			if errors.Is(err, engine.ErrNotFound) {
+				return nil
+			}
+			return err
+		})
+	})
+}
+
+// readTransfers returns the transfers of an adopted program; what runs in a container never changes.
+func (i *instance) readTransfers() ([]*lrp.Action, error) {
+	if i.isTask {
+		t, err := read(i, func(ctx context.Context) (task.Task, error) { return i.cell.bbs.Task(ctx, i.task()) })
+		return recipe.TaskTransfers(t.Definition), err
+	}
+	process := i.slot.Process
+	d, err := read(i, func(ctx context.Context) (lrp.Desired, error) { return i.cell.bbs.Desired(ctx, process) })
+	return recipe.Transfers(d), err
+}
+
+// move moves a file; done is called when the answer was taken.
+func (i *instance) move(ev step.Event, a *lrp.Action) (answer engine.Delivery, done func()) {
+	var err error
+	done = func() {}
+	switch {
+	case a.Download != nil:
+		var got *fetch.Archive
+		d := a.Download
+		got, err = i.cell.Files.Archive(i.process, fetch.Request{
+			Name: d.Artifact, URL: d.From, CacheKey: d.CacheKey, ChecksumAlgorithm: d.ChecksumAlgorithm, ChecksumValue: d.ChecksumValue,
+		})
+		if err == nil {
+			answer, done = engine.Delivery{Archive: got.Path, Size: got.Downloaded, Cached: got.Cached}, got.Close
+		}
+	default:
+		answer.Size, err = i.upload(ev, a.Upload)
+	}
+	if err == nil {
+		return answer, done
+	}
+	i.log.Warn("file not moved", "transfer", ev.N, "error", err, "cause", errors.Unwrap(err))
+	var known *fetch.Error
+	if !errors.As(err, &known) {
+		return engine.Delivery{Error: notMoved}, done
+	}
+	return engine.Delivery{Error: known.Text}, done
+}
+
+func (i *instance) upload(ev step.Event, a *lrp.UploadAction) (int64, error) {
+	file, err := i.cell.engine.Open(i.process, i.id(), ev.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	return i.cell.Files.Upload(i.process, fetch.Request{Name: a.Artifact, URL: a.To}, file, ev.Bytes)
 }
 
 // at is a line of the cell.

@@ -26,14 +26,14 @@ func (i *instance) makeContainer() {
 	key := i.rec.Key
 	i.beside(func() {
 		begin := time.Now()
-		made, plan, err := i.make(key)
+		made, plan, transfers, err := i.make(key)
 		if err == nil {
 			i.note(plan.LogSource, at(begin, "Cell %s creating container for instance %s", i.cell.Presence.Cell, i.guid),
 				at(time.Now(), "Cell %s successfully created container for instance %s", i.cell.Presence.Cell, i.guid))
 		}
 		i.post(func() {
 			i.working = false
-			i.plan = plan
+			i.plan, i.transfers = plan, transfers
 			if err != nil {
 				i.spoiled(err, container.CreateFailed(err))
 				return
@@ -43,17 +43,17 @@ func (i *instance) makeContainer() {
 	})
 }
 
-func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
+func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, []*lrp.Action, error) {
 	begin := time.Now()
 	spec, plan, err := i.recipe(key)
 	if err != nil {
-		return engine.Container{}, plan, err
+		return engine.Container{}, plan, nil, err
 	}
 	select {
 	case i.cell.creating <- struct{}{}:
 		defer func() { <-i.cell.creating }()
 	case <-i.making.Done():
-		return engine.Container{}, plan, i.making.Err()
+		return engine.Container{}, plan, nil, i.making.Err()
 	}
 	ctx, cancel := context.WithTimeout(i.making, i.cell.CreateTimeout)
 	defer cancel()
@@ -63,7 +63,7 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, error) {
 	if err == nil {
 		i.cell.metrics.step("create", begin)
 	}
-	return made, plan, err
+	return made, plan, spec.Program.Transfers(), err
 }
 
 // recipe returns what to make, from what is desired now.

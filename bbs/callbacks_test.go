@@ -292,10 +292,7 @@ func TestWipedCells(t *testing.T) {
 	if due := c.seen.due; due.Before(time.Now()) || due.After(time.Now().Add(cells.Settle)) {
 		t.Errorf("looks again at %v, want when it has settled", due)
 	}
-	again, err := c.repair(ctx, []lrp.CellID{"first", "second"})
-	if err != nil || again {
-		t.Fatal(again, err)
-	}
+	must(t, c.repair(ctx, []lrp.CellID{"first", "second"}))
 	compare(0)
 	c.completeSince = c.completeSince.Add(-cells.Settle)
 	compare(1)

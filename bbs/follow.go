@@ -136,43 +136,53 @@ func (c *converger) repairChanged(ctx context.Context) error {
 	return g.Wait()
 }
 
-// repairSome deals with some cells, and notes them again if there is more to do. It fails only when the
-// lease is lost.
+// repairSome deals with some cells, and notes them again if that fails. It fails only when the lease is
+// lost.
 func (c *converger) repairSome(ctx context.Context, ids []lrp.CellID) error {
-	again, err := c.repair(ctx, ids)
+	err := c.repair(ctx, ids)
 	switch {
 	case errors.Is(err, store.ErrFenced):
 		return err
 	case err != nil && ctx.Err() == nil:
 		c.log.Warn("repair what is on cells that came or went", "error", err, "cells", len(ids))
 		wait.For(ctx, convergeRetry)
-		fallthrough
-	case again:
 		c.changed.add(ids...)
 	}
 	return nil
 }
 
-// repair plans for some cells and takes the steps. It reports true when there may be more to do.
-func (c *converger) repair(ctx context.Context, ids []lrp.CellID) (again bool, err error) {
+// repair deals with what is on some cells, converge.MaxSteps slots at a time: what is known of the cells is
+// read again for each such portion.
+func (c *converger) repair(ctx context.Context, ids []lrp.CellID) error {
 	start := time.Now()
-	reading, cancel := context.WithTimeout(ctx, compareTime)
-	defer cancel()
-	world, err := c.store.OnCells(reading, ids)
+	slots, err := c.onCells(ctx, ids)
 	if err != nil {
-		return false, err
+		return err
 	}
-	steps := converge.PlanCells(world, time.Now())
-	if len(steps) == 0 {
-		return false, nil
+	steps := 0
+	for portion := range slices.Chunk(slots, converge.MaxSteps) {
+		taken, err := c.store.Repair(ctx, portion, c.call)
+		if err != nil {
+			return err
+		}
+		if err := c.took(ctx, taken); err != nil {
+			return err
+		}
+		steps += len(taken)
 	}
-	if err := c.take(ctx, steps); err != nil {
-		return false, err
+	if steps == 0 {
+		return nil
 	}
 	took := time.Since(start)
 	c.metrics.converged(cellsPass, took)
-	c.log.Info("repaired what is on cells that came or went", "cells", len(ids), "steps", len(steps), "took", took)
-	return len(steps) >= converge.MaxSteps, nil
+	c.log.Info("repaired what is on cells that came or went", "cells", len(ids), "steps", steps, "took", took)
+	return nil
+}
+
+func (c *converger) onCells(ctx context.Context, ids []lrp.CellID) ([]lrp.Slot, error) {
+	ctx, cancel := context.WithTimeout(ctx, compareTime)
+	defer cancel()
+	return c.store.OnCells(ctx, ids)
 }
 
 // changedCells are cells to look at. It is safe for concurrent use.

@@ -25,13 +25,26 @@ func (c *converger) take(ctx context.Context, steps []converge.Step) error {
 	for i, s := range steps {
 		events[i] = s.Event
 	}
-	o := c.outcome(ctx, len(steps))
+	taken := make([]store.Repaired, len(steps))
 	for i, err := range c.store.ApplyAll(ctx, events, c.call) {
-		ev := events[i]
+		taken[i] = store.Repaired{Step: steps[i], Err: err}
+	}
+	return c.took(ctx, taken)
+}
+
+// took counts and logs what became of steps, and fails as take does.
+func (c *converger) took(ctx context.Context, taken []store.Repaired) error {
+	if len(taken) == 0 {
+		return nil
+	}
+	o := c.outcome(ctx, len(taken))
+	for i := range taken {
+		t := &taken[i]
+		ev := &t.Event
 		var refusal *lrp.Refusal
-		o.note(string(ev.Name), err, errors.As(err, &refusal),
+		o.note(string(ev.Name), t.Err, t.Err != nil && errors.As(t.Err, &refusal),
 			slog.String("process_guid", string(ev.Key.Process)), slog.Int("index", int(ev.Key.Index)),
-			slog.String("instance_guid", string(ev.By.Instance)), slog.String("cell_id", string(ev.By.Cell)), slog.String("reason", steps[i].Why))
+			slog.String("instance_guid", string(ev.By.Instance)), slog.String("cell_id", string(ev.By.Cell)), slog.String("reason", t.Why))
 	}
 	return o.end()
 }

@@ -36,6 +36,9 @@ type Desired struct {
 	Instances int32
 }
 
+// wants tells whether an instance is desired for a slot of the process.
+func (d Desired) wants(slot lrp.Slot) bool { return slot.Index < d.Instances }
+
 // Step is one proposed event and the reason for it, in words for people. The caller fills in the
 // epoch of the event.
 type Step struct {
@@ -51,32 +54,52 @@ var order = map[lrp.EventName]int{
 
 // Plan returns the steps that close the distance between what is desired and what there is records
 // of, at most MaxSteps: by kind, and each kind by process and index.
-func Plan(s Snapshot, now time.Time) []Step { return s.plan(now, true) }
+func Plan(s Snapshot, now time.Time) []Step {
+	steps := s.plan(now)
+	return steps[:min(len(steps), MaxSteps)]
+}
 
-// PlanCells is Plan for a snapshot with some slots of a process, not all: it looks at the records
-// there are and never asks what is missing.
-func PlanCells(s Snapshot, now time.Time) []Step { return s.plan(now, false) }
-
-func (s Snapshot) plan(now time.Time, whole bool) []Step {
+// plan returns all of the steps.
+func (s Snapshot) plan(now time.Time) []Step {
 	w := newWorld(s, now)
 	var steps []Step
 	has := map[lrp.Slot]bool{}
 	for _, g := range s.Groups {
 		slot := slotOf(g)
 		has[slot] = true
-		steps = append(steps, w.slot(slot, g)...)
+		steps = append(steps, w.slot(slot, g, w.desired[slot.Process])...)
 	}
-	if whole {
-		for _, d := range s.Desired {
-			steps = append(steps, missing(d, has)...)
-		}
+	for _, d := range s.Desired {
+		steps = append(steps, missing(d, has)...)
 	}
-	slices.SortStableFunc(steps, func(a, b Step) int {
-		x, y := a.Event, b.Event
-		return cmp.Or(cmp.Compare(order[x.Name], order[y.Name]), cmp.Compare(x.Key.Process, y.Key.Process),
-			cmp.Compare(x.Key.Index, y.Key.Index))
-	})
-	return steps[:min(len(steps), MaxSteps)]
+	slices.SortStableFunc(steps, compareSteps)
+	return steps
+}
+
+func compareSteps(a, b Step) int {
+	x, y := &a.Event, &b.Event
+	return cmp.Or(cmp.Compare(order[x.Name], order[y.Name]), cmp.Compare(x.Key.Process, y.Key.Process),
+		cmp.Compare(x.Key.Index, y.Key.Index))
+}
+
+// Planner plans slot by slot, for whoever has a slot before it but not all of the process. It is safe for
+// concurrent use.
+type Planner struct{ w world }
+
+// NewPlanner returns a planner that knows what a snapshot says of domains and cells.
+func NewPlanner(s Snapshot, now time.Time) Planner { return Planner{newWorld(s, now)} }
+
+// Slot returns the steps for one slot, in the order of Plan. It looks at the records
+// there are, and asks for none where there is none at all. d is what is desired of its process; zero: nothing.
+func (p Planner) Slot(g lrp.Group, d Desired) []Step {
+	if g.Ordinary == nil && g.Evacuating == nil && g.Suspect == nil {
+		return nil
+	}
+	steps := p.w.slot(slotOf(g), g, d)
+	if len(steps) > 1 {
+		slices.SortStableFunc(steps, compareSteps)
+	}
+	return steps
 }
 
 // Next returns when the next step becomes due if nothing changes until then; not ok when nothing
@@ -90,7 +113,7 @@ func Next(s Snapshot, now time.Time) (at time.Time, ok bool) {
 		}
 	}
 	for _, g := range s.Groups {
-		if o := g.Ordinary; o != nil && w.wanted(o.Slot) {
+		if o := g.Ordinary; o != nil && w.desired[o.Process].wants(o.Slot) {
 			sooner(lrp.RestartAt(*o))
 		}
 		if o := g.Ordinary; o != nil && o.Cell != "" {

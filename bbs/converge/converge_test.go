@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"muster/bbs/lrp"
@@ -297,15 +298,30 @@ func TestMaxSteps(t *testing.T) {
 	}
 }
 
-// A plan about cells does not ask what is missing.
-func TestPlanCells(t *testing.T) {
+// A planner says of each slot what a plan for everything says, in the same order, and does not ask what is
+// missing.
+func TestPlanner(t *testing.T) {
 	t.Parallel()
-	s := Snapshot{
-		Desired: []Desired{desired("app", 3)}, Groups: []lrp.Group{on(silent, ordinary("app", 1, lrp.Running))}, Cells: known(), Grace: grace,
-	}
-	if diff := cmp.Diff([]string{"lose o@silent of app/1"}, texts(PlanCells(s, now))); diff != "" {
-		t.Errorf("steps (-want +got):\n%s", diff)
-	}
+	rapid.Check(t, func(t *rapid.T) {
+		s := worlds().Draw(t, "world")
+		p := NewPlanner(Snapshot{Fresh: s.Fresh, Cells: s.Cells, Grace: s.Grace}, now)
+		for _, g := range s.Groups {
+			slot, one := slotOf(g), Snapshot{Groups: []lrp.Group{g}, Fresh: s.Fresh, Cells: s.Cells, Grace: s.Grace}
+			var d Desired
+			for _, of := range s.Desired {
+				if of.Process == slot.Process {
+					d, one.Desired = of, []Desired{of}
+				}
+			}
+			want := slices.DeleteFunc(Plan(one, now), func(step Step) bool { return step.Event.Key.Slot != slot })
+			if diff := cmp.Diff(want, p.Slot(g, d), cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("steps for %v (-plan +planner):\n%s", slot, diff)
+			}
+		}
+		if steps := p.Slot(lrp.Group{}, desired("app", 3)); len(steps) != 0 {
+			t.Fatalf("steps for a slot without records: %v", texts(steps))
+		}
+	})
 }
 
 func TestNext(t *testing.T) {

@@ -26,16 +26,13 @@ func newWorld(s Snapshot, now time.Time) world {
 	return w
 }
 
-func (w world) wanted(slot lrp.Slot) bool { return slot.Index < w.desired[slot.Process].Instances }
-
 // leftover tells whether a slot is known not to be wanted, and says why. Who desires a process says
 // so in the domain of its DesiredLRP; where there is none, in that of the records.
-func (w world) leftover(slot lrp.Slot, g lrp.Group) (why string, ok bool) {
-	if w.wanted(slot) {
+func (w world) leftover(slot lrp.Slot, g lrp.Group, d Desired) (why string, ok bool) {
+	if d.wants(slot) {
 		return "", false
 	}
-	d, desired := w.desired[slot.Process]
-	if desired {
+	if d.Domain != "" {
 		return fmt.Sprintf("only %d instances are desired", d.Instances), w.fresh[d.Domain]
 	}
 	return fmt.Sprintf("nobody desires %s any more", slot.Process), w.fresh[domainOf(g)]
@@ -50,9 +47,9 @@ func domainOf(g lrp.Group) lrp.Domain {
 	return ""
 }
 
-// slot decides about one slot that has records.
-func (w world) slot(slot lrp.Slot, g lrp.Group) []Step {
-	if why, ok := w.leftover(slot, g); ok {
+// slot decides about one slot that has records. d is what is desired of its process; zero: nothing.
+func (w world) slot(slot lrp.Slot, g lrp.Group, d Desired) []Step {
+	if why, ok := w.leftover(slot, g, d); ok {
 		return w.clear(slot, g, why)
 	}
 	steps, returns := w.suspect(g)
@@ -62,7 +59,7 @@ func (w world) slot(slot lrp.Slot, g lrp.Group) []Step {
 	if o := g.Ordinary; returns && (o == nil || !w.lost(o)) {
 		return steps // with the slot, whoever has it now
 	}
-	return append(steps, w.ordinary(slot, g)...)
+	return append(steps, w.ordinary(slot, g, d)...)
 }
 
 // clear winds up a slot that nobody wants.
@@ -102,18 +99,18 @@ func (w world) suspect(g lrp.Group) (steps []Step, returns bool) {
 }
 
 // ordinary decides about the ordinary instance of a slot that may be wanted.
-func (w world) ordinary(slot lrp.Slot, g lrp.Group) []Step {
+func (w world) ordinary(slot lrp.Slot, g lrp.Group, d Desired) []Step {
 	o := g.Ordinary
 	if o == nil {
-		if d := w.desired[slot.Process]; w.wanted(slot) {
+		if d.wants(slot) {
 			return []Step{create(slot, d)}
 		}
 		return nil
 	}
 	switch due, waits := lrp.RestartAt(*o); {
-	case w.lost(o) && (w.wanted(slot) || o.Retiring):
+	case w.lost(o) && (d.wants(slot) || o.Retiring):
 		return []Step{about(lrp.Lose, o, fmt.Sprintf("cell %s fell silent", o.Cell))}
-	case waits && !w.now.Before(due) && w.wanted(slot):
+	case waits && !w.now.Before(due) && d.wants(slot):
 		return []Step{{
 			lrp.Event{Name: lrp.Restart, Key: o.Key},
 			fmt.Sprintf("crashed %d times in a row, waited %v", o.CrashCount, lrp.BackOff(o.CrashCount)),

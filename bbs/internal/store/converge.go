@@ -85,25 +85,6 @@ func (s *Store) Compare(ctx context.Context, grace time.Duration) (Comparison, e
 	return c, err
 }
 
-// OnCells returns all slots that have a record on one of some cells, for converge.PlanCells.
-func (s *Store) OnCells(ctx context.Context, ids []lrp.CellID) (snap converge.Snapshot, err error) {
-	var actuals []lrp.Actual
-	err = s.inSnapshot(ctx,
-		func(pb *pgx.Batch) {
-			s.queueKnowledge(pb, &snap, s.now())
-			pb.Queue(s.sql["read_outlines_on_cells"], ids).Query(collectOutlines(&actuals))
-		},
-		func(pb *pgx.Batch) {
-			snap.Groups = Groups(actuals)
-			processes := map[lrp.ProcessGUID]bool{}
-			for _, a := range actuals {
-				processes[a.Process] = true
-			}
-			s.queueDesiredOutlines(pb, slices.Sorted(maps.Keys(processes)), &snap)
-		})
-	return snap, err
-}
-
 // Glance is the little that tells whether there can be anything to do.
 type Glance struct {
 	Revision uint64

@@ -208,38 +208,3 @@ func TestCompareQuiet(t *testing.T) {
 		t.Errorf("crashed (-want +got):\n%s", diff)
 	}
 }
-
-// What is on some cells is all of the slots that have a record there, with what is desired of them.
-func TestOnCells(t *testing.T) {
-	t.Parallel()
-	s := fresh(t)
-	ctx := t.Context()
-	record := func(process string, index int32, presence lrp.Presence, cell lrp.CellID) lrp.Actual {
-		return lrp.Actual{
-			Key: slotKey(process, index), InstanceKey: lrp.InstanceKey{Instance: "i", Cell: cell}, Presence: presence, State: lrp.Claimed,
-			Since: time.Now().UTC().Truncate(time.Microsecond),
-		}
-	}
-	w := narrowWorld{
-		desired: []converge.Desired{{Process: "p", Domain: "d", Instances: 3}, {Process: "q", Domain: "d", Instances: 1}},
-		actuals: []lrp.Actual{
-			record("p", 0, lrp.Ordinary, "a"), record("p", 1, lrp.Ordinary, "c"), record("p", 1, lrp.Suspect, "b"),
-			record("p", 2, lrp.Ordinary, "c"), record("q", 0, lrp.Ordinary, "c"), record("r", 0, lrp.Ordinary, "a"),
-		},
-		cells: map[lrp.CellID]time.Duration{"a": time.Second, "b": 0}, domains: map[lrp.Domain]bool{"d": true},
-	}
-	must(t, w.put(ctx, s))
-	got, err := s.OnCells(ctx, []lrp.CellID{"a", "b"})
-	must(t, err)
-	byKey := cmpopts.SortSlices(func(a, b lrp.Group) bool { return fmt.Sprint(a.Ordinary.Key) < fmt.Sprint(b.Ordinary.Key) })
-	want := Groups([]lrp.Actual{w.actuals[0], w.actuals[1], w.actuals[2], w.actuals[5]})
-	if diff := cmp.Diff(want, got.Groups, byKey); diff != "" {
-		t.Errorf("slots (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]converge.Desired{{Process: "p", Domain: "d", Instances: 3}}, got.Desired); diff != "" {
-		t.Errorf("desired (-want +got):\n%s", diff)
-	}
-	if !got.Cells.Lost("a", time.Now()) || !got.Cells.Present("b") || !slices.Equal(got.Fresh, []lrp.Domain{"d"}) {
-		t.Errorf("cells %+v, fresh %v", got.Cells, got.Fresh)
-	}
-}

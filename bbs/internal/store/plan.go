@@ -27,7 +27,8 @@ func (s *Store) queueReads(pb *pgx.Batch, subj subjects, w *world) {
 		})
 	}
 	processes, indices := make([]string, 0, len(subj.slots)), make([]int32, 0, len(subj.slots)) // of single slots
-	for slot := range subj.slots {
+	// In the order of the index: what lies side by side is read together.
+	for _, slot := range slices.SortedFunc(maps.Keys(subj.slots), compareSlots) {
 		if !subj.full[slot.Process] {
 			processes, indices = append(processes, string(slot.Process)), append(indices, slot.Index)
 		}

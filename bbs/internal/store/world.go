@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -33,6 +34,11 @@ type subjects struct {
 
 func newSubjects() subjects {
 	return subjects{full: map[lrp.ProcessGUID]bool{}, slots: map[lrp.Slot]bool{}, cells: map[lrp.CellID]bool{}}
+}
+
+// compareSlots is the order of the primary key of actual_lrps.
+func compareSlots(a, b lrp.Slot) int {
+	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Index, b.Index))
 }
 
 // lockKeys returns the advisory locks of the subjects, sorted, once each.

@@ -123,12 +123,6 @@ select process_guid, domain, instances from desired_lrps where process_guid = an
 select process_guid, index, presence::text, domain, state::text, instance_guid, cell_id, crash_count, since, retiring
 from actual_lrps where process_guid = any($1::text[])
 
--- The same, of all slots that have a record on some cells.
--- name: read_outlines_on_cells
-select a.process_guid, a.index, a.presence::text, a.domain, a.state::text, a.instance_guid, a.cell_id, a.crash_count,
-	a.since, a.retiring
-from (select distinct process_guid, index from actual_lrps where cell_id = any($1::text[]) and cell_id <> '') slot
--- The offset keeps this a question for each slot: joined, all of the table may be read and hashed instead.
-cross join lateral (
-	select * from actual_lrps where process_guid = slot.process_guid and index = slot.index offset 0
-) a
+-- The slots that have a record on some cells.
+-- name: read_slots_on_cells
+select distinct process_guid, index from actual_lrps where cell_id = any($1::text[]) and cell_id <> ''

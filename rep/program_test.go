@@ -12,10 +12,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"muster/bbs/lrp"
+	"muster/bbs/task"
 	"muster/cells/engine/enginetest/probe"
 	"muster/cells/inmem"
 	"muster/internal/identity"
@@ -38,15 +40,16 @@ func do(args ...string) *lrp.Action {
 // files is a server that has one archive and takes uploads.
 type files struct {
 	*httptest.Server
-	hold chan struct{} // a download waits until it is closed
+	hold  chan struct{} // a download waits until it is closed
+	asked chan struct{} // closed when one was asked for
 
 	mu      sync.Mutex
 	uploads []string
-	asked   int
 }
 
 func newFiles(t *testing.T) *files {
-	f := &files{hold: make(chan struct{})}
+	f := &files{hold: make(chan struct{}), asked: make(chan struct{})}
+	asked := sync.OnceFunc(func() { close(f.asked) })
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet {
 			body, _ := io.ReadAll(r.Body)
@@ -55,9 +58,7 @@ func newFiles(t *testing.T) *files {
 			f.uploads = append(f.uploads, string(body))
 			return
 		}
-		f.mu.Lock()
-		f.asked++
-		f.mu.Unlock()
+		asked()
 		select {
 		case <-f.hold:
 		case <-r.Context().Done():
@@ -78,10 +79,10 @@ func newFiles(t *testing.T) *files {
 	return f
 }
 
-func (f *files) counts() (asked int, uploads []string) {
+func (f *files) uploaded() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.asked, slices.Clone(f.uploads)
+	return slices.Clone(f.uploads)
 }
 
 // logOf returns the log of a process, each line with its source.
@@ -115,7 +116,11 @@ func TestSetupDownloads(t *testing.T) {
 	if reason := first.perform(d, 0); reason != "" {
 		t.Fatal(reason)
 	}
-	w.seen.until(t, "the download under way", func() bool { asked, _ := f.counts(); return asked > 0 })
+	select {
+	case <-f.asked:
+	case <-w.ctx.Done():
+		t.Fatal("nothing was downloaded")
+	}
 	first.stop()
 	second := w.startRep()
 	close(f.hold)
@@ -154,6 +159,24 @@ func TestSetupFails(t *testing.T) {
 		if strings.Contains(line, "secret-path") {
 			t.Errorf("the log says %q", line)
 		}
+	}
+}
+
+// TestTaskUploads brings a file of a task to where it belongs.
+func TestTaskUploads(t *testing.T) {
+	t.Parallel()
+	w, f := newWorld(t, nil), newFiles(t)
+	c := w.startRep()
+	c.performTask(w.desireTask("staging", func(d *task.Definition) {
+		d.Action = &lrp.Action{Serial: &lrp.SerialAction{Actions: []*lrp.Action{
+			d.Action, {Upload: &lrp.UploadAction{Artifact: "droplet", From: "/out", To: f.URL + "/put", User: "vcap"}},
+		}}}
+	}, "write", "/out", "compiled"))
+	if got := w.taskIn("staging", task.Completed); got.Failed {
+		t.Errorf("failed: %s", got.FailureReason)
+	}
+	if diff := cmp.Diff([]string{"compiled"}, f.uploaded()); diff != "" {
+		t.Error(diff)
 	}
 }
 

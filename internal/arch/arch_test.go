@@ -23,6 +23,7 @@ var cores = map[string]string{
 	"muster/bbs/converge":        "what must be repaired",
 	"muster/cells":               "what a cell is",
 	"muster/cells/container":     "the life of a container on a cell",
+	"muster/cells/firewall":      "which packets may leave a container",
 	"muster/rep/ledger":          "what a cell may still accept",
 	"muster/rep/align":           "containers against instances",
 	"muster/rep/recipe":          "from what is desired to what is run",

@@ -4,12 +4,17 @@
 //
 // A new connection of a container is asked about in this order, and the first rule that matches decides:
 //
-//  1. a resolver of the cell, ports 53 of TCP and UDP: accepted
-//  2. what the operator denies (Config.Deny): rejected; no rule of a recipe opens it
-//  3. an address of the cell itself: rejected, unless Config.AllowHost leaves it to the rules
-//  4. the rules of the recipe, the last one first: accepted
-//  5. what the operator allows (Config.Allow): accepted
-//  6. anything else: rejected
+//  1. a family of which the container has no address: rejected
+//  2. the container itself, by a port of the cell: accepted
+//  3. a resolver of the cell, port 53 of TCP and UDP: accepted
+//  4. what the operator denies (Config.Deny): rejected; no rule of a recipe opens it
+//  5. the cell itself: rejected, unless Config.AllowHost leaves it to the rules
+//  6. the rules of the recipe, the last one first: accepted
+//  7. what the operator allows (Config.Allow): accepted
+//  8. anything else: rejected
+//
+// Addresses are those that a packet has once the ports of the cell are mapped: to reach another container by
+// a port of the cell takes a rule for the address of that container.
 //
 // Packets of a connection that is open, in whichever direction it was opened, and ICMP errors about it
 // always pass. So other rules for a container change nothing about connections that are open.

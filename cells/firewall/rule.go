@@ -62,7 +62,7 @@ func (r Rule) Is6() bool { return r.To[0].First.Is6() }
 // Packet is the first packet of a connection, as far as rules look at it.
 type Packet struct {
 	To       netip.Addr
-	ToHost   bool // To is an address of the cell
+	ToHost   bool // To is an address of the cell, or one for many machines: broadcast, multicast
 	Protocol Protocol
 	Port     uint16  // for TCP and UDP
 	Message  Message // for ICMP and ICMPv6

@@ -1,0 +1,134 @@
+package nft
+
+import (
+	"encoding/binary"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"muster/cells/firewall"
+)
+
+// batch collects what one transaction is to do.
+type batch struct {
+	tables
+	conn    *nftables.Conn
+	lastSet uint32
+	err     error // the first problem
+}
+
+// keep remembers the first problem.
+func (b *batch) keep(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+func (b *batch) rule(table *nftables.Table, chain string, exprs ...expr.Any) {
+	b.conn.AddRule(&nftables.Rule{Table: table, Chain: &nftables.Chain{Table: table, Name: chain}, Exprs: exprs})
+}
+
+// priority is just before the chains of iptables: what is rejected here needs no look there, and what is
+// accepted here can still be dropped there.
+var priority = *nftables.ChainPriorityFilter - 1
+
+// base makes all but what belongs to single containers.
+func (b *batch) base(cfg Config) {
+	b.lastSet = neighboursID
+	b.conn.AddTable(b.inet)
+	b.conn.AddTable(b.bridge)
+	for _, s := range b.sets() {
+		b.keep(b.conn.AddSet(s, nil))
+	}
+	b.hook(b.inet, forwardChain, *nftables.ChainHookForward, priority)
+	b.hook(b.inet, inputChain, *nftables.ChainHookInput, priority)
+	b.hook(b.inet, outputChain, *nftables.ChainHookOutput, priority)
+	b.hook(b.bridge, preroutingChain, *nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
+	b.empty(b.inet, firstChain)
+	b.empty(b.inet, lastChain)
+
+	b.policy(firstChain, cfg.Policy.First)
+	b.policy(lastChain, cfg.Policy.Last)
+	b.rule(b.inet, lastChain, reject())
+
+	for _, chain := range []string{forwardChain, inputChain} {
+		b.rule(b.inet, chain, meta(expr.MetaKeyIIFNAME), other(device(cfg.Bridge)...), accept())
+		b.rule(b.inet, chain, append(ct(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), accept())...)
+		b.rule(b.inet, chain, append(ct(expr.CtStateBitINVALID), drop())...)
+		if chain == inputChain {
+			b.neighbourDiscovery()
+		}
+		b.rule(b.inet, chain, jump(firstChain))
+		if chain == forwardChain || cfg.Policy.AllowHost {
+			b.dispatch(chain, false)
+			b.dispatch(chain, true)
+		}
+		b.rule(b.inet, chain, reject())
+	}
+	// Traffic between containers enters and leaves by the bridge; they need not be told of a shorter way.
+	b.rule(b.inet, outputChain, append(family(false), meta(expr.MetaKeyOIFNAME), equal(device(cfg.Bridge)...),
+		meta(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_ICMP),
+		load(expr.PayloadBaseTransportHeader, typeOffset, 1), equal(icmpRedirect), drop())...)
+	b.spoofing()
+}
+
+// Types of messages that belong to the network itself.
+const (
+	icmpRedirect      = 5
+	neighbourSolicit  = 135
+	neighbourAdvert   = 136
+	arpProtocol       = 0x0806
+	arpSender         = 8 // offset in an ARP packet: MAC
+	arpSenderAddress  = 14
+	etherSourceOffset = 6
+)
+
+// neighbourDiscovery lets containers and the cell find each other by IPv6.
+func (b *batch) neighbourDiscovery() {
+	b.rule(b.inet, inputChain, append(family(true), meta(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_ICMPV6),
+		load(expr.PayloadBaseTransportHeader, typeOffset, 1),
+		&expr.Range{Op: expr.CmpOpEq, Register: reg, FromData: []byte{neighbourSolicit}, ToData: []byte{neighbourAdvert}}, accept())...)
+}
+
+// dispatch goes to the chain of the container that a packet is from.
+func (b *batch) dispatch(chain string, is6 bool) {
+	offset, length := uint32(source4), uint32(4)
+	if is6 {
+		offset, length = source6, 16
+	}
+	from := b.from(is6)
+	b.rule(b.inet, chain, append(family(is6), load(expr.PayloadBaseNetworkHeader, offset, length),
+		&expr.Lookup{SourceRegister: reg, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: from.Name, SetID: from.ID})...)
+}
+
+// policy adds rules that are the same for all containers.
+func (b *batch) policy(chain string, rules []firewall.Rule) {
+	for _, whole := range rules {
+		for _, r := range parts(whole) {
+			verdict := accept()
+			if r.Verdict == firewall.Reject {
+				verdict = reject()
+			}
+			b.rule(b.inet, chain, append(b.match(r), verdict)...)
+		}
+	}
+}
+
+// hook makes an empty chain that the kernel calls; packets that it says nothing about pass.
+func (b *batch) hook(table *nftables.Table, name string, hook nftables.ChainHook, priority nftables.ChainPriority) {
+	policy := nftables.ChainPolicyAccept
+	b.conn.FlushChain(b.conn.AddChain(&nftables.Chain{
+		Table: table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: &hook, Priority: &priority, Policy: &policy,
+	}))
+}
+
+// empty makes an empty chain.
+func (b *batch) empty(table *nftables.Table, name string) {
+	b.conn.FlushChain(b.conn.AddChain(&nftables.Chain{Table: table, Name: name}))
+}
+
+// protocol matches what a frame carries.
+func protocol(number uint16) []expr.Any {
+	return []expr.Any{meta(expr.MetaKeyPROTOCOL), equal(binary.BigEndian.AppendUint16(nil, number)...)}
+}

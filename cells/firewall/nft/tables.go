@@ -1,0 +1,74 @@
+package nft
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+)
+
+// Names within the tables.
+const (
+	forwardChain    = "forward"
+	inputChain      = "input"
+	outputChain     = "output"
+	firstChain      = "first"
+	lastChain       = "last"
+	preroutingChain = "prerouting"
+	containerPrefix = "c-"
+)
+
+// tables are the two tables of a cell with their sets.
+type tables struct {
+	inet, bridge *nftables.Table
+
+	from4, from6 *nftables.Set // inet: address → chain
+	ports        *nftables.Set // bridge: devices of containers
+	known4       *nftables.Set // device, MAC, address
+	known6       *nftables.Set
+	neighbours   *nftables.Set // device, MAC of those with IPv6
+}
+
+// IDs of named sets within a transaction; those without a name get higher ones.
+const (
+	from4ID = iota + 1
+	from6ID
+	portsID
+	known4ID
+	known6ID
+	neighboursID
+)
+
+func newTables(prefix string) tables {
+	t := tables{
+		inet:   &nftables.Table{Family: nftables.TableFamilyINet, Name: "muster-" + prefix},
+		bridge: &nftables.Table{Family: nftables.TableFamilyBridge, Name: "muster-" + prefix},
+	}
+	device, mac := nftables.TypeIFName, nftables.TypeEtherAddr
+	t.from4 = &nftables.Set{Table: t.inet, ID: from4ID, Name: "from4", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
+	t.from6 = &nftables.Set{Table: t.inet, ID: from6ID, Name: "from6", IsMap: true, KeyType: nftables.TypeIP6Addr, DataType: nftables.TypeVerdict}
+	t.ports = &nftables.Set{Table: t.bridge, ID: portsID, Name: "ports", KeyType: device, KeyByteOrder: binaryutil.NativeEndian}
+	concat := func(id uint32, name string, types ...nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: t.bridge, ID: id, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(types...)}
+	}
+	t.known4 = concat(known4ID, "known4", device, mac, nftables.TypeIPAddr)
+	t.known6 = concat(known6ID, "known6", device, mac, nftables.TypeIP6Addr)
+	t.neighbours = concat(neighboursID, "neighbours", device, mac)
+	return t
+}
+
+func (t tables) sets() []*nftables.Set {
+	return []*nftables.Set{t.from4, t.from6, t.ports, t.known4, t.known6, t.neighbours}
+}
+
+func (t tables) from(is6 bool) *nftables.Set {
+	if is6 {
+		return t.from6
+	}
+	return t.from4
+}
+
+func (t tables) known(is6 bool) *nftables.Set {
+	if is6 {
+		return t.known6
+	}
+	return t.known4
+}

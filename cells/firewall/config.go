@@ -12,8 +12,8 @@ type Config struct {
 	Deny      []string `json:"deny" help:"addresses, CIDR blocks and ranges A-B that no container reaches, whatever its rules say: metadata services, the networks of the control plane"`
 	Allow     []string `json:"allow" help:"addresses, CIDR blocks and ranges A-B that every container reaches without a rule; what is denied too stays denied"`
 	AllowHost bool     `json:"allow_host" help:"let rules open addresses of the cell itself; false: containers reach nothing of it but a resolver"`
-	// LogRate bounds the lines that a container causes with its rules that log.
-	LogRate int `json:"log_rate" help:"connections logged per second for each container, 1 to 10000; larger: fuller logs, and more of the kernel's log taken by one container"`
+	// LogRate bounds the lines that a container causes with rules that log.
+	LogRate int `json:"log_rate" help:"connections logged per second for each rule of a container that logs, 1 to 10000; larger: fuller logs, and more of the kernel's log taken by one container"`
 }
 
 // Defaults denies link-local addresses, where clouds have their metadata services.

@@ -35,7 +35,6 @@ var priority = *nftables.ChainPriorityFilter - 1
 
 // base makes all but what belongs to single containers.
 func (b *batch) base(cfg Config) {
-	b.lastSet = neighboursID
 	b.conn.AddTable(b.inet)
 	b.conn.AddTable(b.bridge)
 	for _, s := range b.sets() {
@@ -45,12 +44,14 @@ func (b *batch) base(cfg Config) {
 	b.hook(b.inet, inputChain, *nftables.ChainHookInput, priority)
 	b.hook(b.inet, outputChain, *nftables.ChainHookOutput, priority)
 	b.hook(b.bridge, preroutingChain, *nftables.ChainHookPrerouting, *nftables.ChainPriorityRaw)
-	b.empty(b.inet, firstChain)
-	b.empty(b.inet, lastChain)
-
+	for _, chain := range []string{denyChain, firstChain, lastChain} {
+		b.empty(b.inet, chain)
+	}
+	b.rule(b.inet, denyChain, meta(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})
+	b.rule(b.inet, denyChain, &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED})
 	b.policy(firstChain, cfg.Policy.First)
 	b.policy(lastChain, cfg.Policy.Last)
-	b.rule(b.inet, lastChain, reject())
+	b.rule(b.inet, lastChain, leap(denyChain))
 
 	for _, chain := range []string{forwardChain, inputChain} {
 		b.rule(b.inet, chain, meta(expr.MetaKeyIIFNAME), other(device(cfg.Bridge)...), accept())
@@ -59,12 +60,13 @@ func (b *batch) base(cfg Config) {
 		if chain == inputChain {
 			b.neighbourDiscovery()
 		}
-		b.rule(b.inet, chain, jump(firstChain))
 		if chain == forwardChain || cfg.Policy.AllowHost {
 			b.dispatch(chain, false)
 			b.dispatch(chain, true)
+		} else {
+			b.rule(b.inet, chain, jump(firstChain)) // a resolver may be on the cell
 		}
-		b.rule(b.inet, chain, reject())
+		b.rule(b.inet, chain, leap(denyChain))
 	}
 	// Traffic between containers enters and leaves by the bridge; they need not be told of a shorter way.
 	b.rule(b.inet, outputChain, append(family(false), meta(expr.MetaKeyOIFNAME), equal(device(cfg.Bridge)...),
@@ -108,7 +110,7 @@ func (b *batch) policy(chain string, rules []firewall.Rule) {
 		for _, r := range parts(whole) {
 			verdict := accept()
 			if r.Verdict == firewall.Reject {
-				verdict = reject()
+				verdict = leap(denyChain)
 			}
 			b.rule(b.inet, chain, append(b.match(r), verdict)...)
 		}

@@ -21,14 +21,8 @@ const (
 	typeOffset, codeOffset = 0, 1
 )
 
-// adminProhibited is a code of NFT_REJECT_ICMPX_UNREACH, which fits both families.
-const adminProhibited = 3
-
 func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
 func drop() expr.Any   { return &expr.Verdict{Kind: expr.VerdictDrop} }
-func reject() expr.Any {
-	return &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: adminProhibited}
-}
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
 func leap(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain} }
 

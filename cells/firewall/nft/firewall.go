@@ -4,10 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"regexp"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -19,64 +18,58 @@ import (
 
 // Config says whose containers a Firewall is for.
 type Config struct {
-	Prefix string // names the tables; belongs to one cell of the machine alone
+	Table  string // name of the tables; belongs to one cell of the machine alone, e.g. muster-CELL
 	Bridge string // that all containers of the cell are connected to; at most 15 characters
 	Policy firewall.Policy
 }
 
-// Link is the end of a container's network that is outside: a port of the bridge.
+// Link is a container's network device: both ends of it.
 type Link struct {
-	Device string           // name of the port, e.g. veth1a2b3c4d; at most 15 characters
+	Device string           // the port of the bridge, e.g. veth1a2b3c4d; at most 15 characters
 	MAC    net.HardwareAddr // of the device inside; 6 bytes
 }
 
 // Bounds of a Firewall.
 const (
-	maxPrefix    = 64
+	maxTable     = 100
 	maxDevice    = unix.IFNAMSIZ - 1
 	maxAddresses = 4 // of one container
 	macLength    = 6
-	// socketBytes is the room for one transaction, and for its answers: thousands of rules.
-	socketBytes = 32 << 20
+	// socketBytes is the room for one transaction, and for its answers: thousands of rules. The kernel
+	// takes only what is needed.
+	socketBytes = 64 << 20
+	// answerWithin bounds the wait for the kernel, which answers at once.
+	answerWithin = 10 * time.Second
 )
 
 var (
-	prefixPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	idPattern     = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
+	tablePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	idPattern    = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 )
 
 // Firewall is the rules of a cell in the kernel. Its methods may be called concurrently, but only one
-// Firewall of a prefix may be open at a time.
+// Firewall of a table may be open at a time.
 type Firewall struct {
 	cfg    Config
 	tables tables
 
-	mu    sync.Mutex
-	known map[engine.ID]sender // as in the kernel
-}
-
-// sender is who a container may send as.
-type sender struct {
-	Link
-	addresses []netip.Addr
+	mu     sync.Mutex
+	known  map[engine.ID]sender // as in the kernel
+	loaded bool                 // known is as in the kernel
 }
 
 // Open makes the tables of a cell, or finds those of an earlier life: the rules of containers stay,
-// those of the policy are replaced.
+// those of the policy are replaced. From then on containers reach nothing but by Apply.
 func Open(cfg Config) (*Firewall, error) {
-	if !prefixPattern.MatchString(cfg.Prefix) || len(cfg.Prefix) > maxPrefix {
-		return nil, fmt.Errorf("prefix is %q: want 1 to %d letters, digits and . _ -", cfg.Prefix, maxPrefix)
+	if !tablePattern.MatchString(cfg.Table) || len(cfg.Table) > maxTable {
+		return nil, fmt.Errorf("table is %q: want 1 to %d letters, digits and . _ -", cfg.Table, maxTable)
 	}
 	if err := checkDevice("bridge", cfg.Bridge); err != nil {
 		return nil, err
 	}
-	f := &Firewall{cfg: cfg, tables: newTables(cfg.Prefix)}
-	if err := f.transaction(func(b *batch) { b.base(cfg) }); err != nil {
-		return nil, fmt.Errorf("firewall %s: %w", cfg.Prefix, err)
-	}
-	var err error
-	if f.known, err = f.senders(); err != nil {
-		return nil, fmt.Errorf("firewall %s: %w", cfg.Prefix, err)
+	f := &Firewall{cfg: cfg, tables: newTables(cfg.Table)}
+	if err := f.restore(); err != nil {
+		return nil, fmt.Errorf("firewall %s: %w", cfg.Table, err)
 	}
 	return f, nil
 }
@@ -88,9 +81,9 @@ func checkDevice(field, name string) error {
 	return nil
 }
 
-// Apply makes a set the rules of a container, in place of those it had. Connections that are open stay
-// open. Its network must exist, and its process should not run before it has rules. Addresses
-// that another container had are taken from it: whoever gives addresses out has given them anew.
+// Apply makes a set the rules of a container, in place of those it had; on an error those stay. So do
+// connections that are open. Its network must exist, and its process should not run before it has
+// rules. A container whose device or address this one has now is taken to be gone.
 func (f *Firewall) Apply(id engine.ID, link Link, set firewall.Set) error {
 	if err := check(id, link, set); err != nil {
 		return fmt.Errorf("firewall of container %s: %w", id, err)
@@ -101,29 +94,24 @@ func (f *Firewall) Apply(id engine.ID, link Link, set firewall.Set) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := sender{link, set.Addresses}
-	after, before := map[engine.ID]sender{id: now}, map[engine.ID]sender{}
-	for other, s := range f.known {
-		if other == id {
-			before[other] = s
-		} else if s.clashes(now) {
-			before[other], after[other] = s, s.without(now)
-		}
-	}
-	err := f.transaction(func(b *batch) {
-		b.chain(id, now, set.Rules, f.cfg.Policy.LogRate)
-		b.senders(before, after)
-		for other := range before {
-			if other != id {
-				b.mark(other, after[other])
+	var before map[engine.ID]sender
+	err := f.change(func(b *batch) {
+		before = map[engine.ID]sender{}
+		for other, s := range f.known {
+			if other == id || s.clashes(now) {
+				before[other] = s
 			}
 		}
+		b.chain(id, set, f.cfg.Policy.LogRate)
+		b.senders(before, map[engine.ID]sender{id: now})
 	})
 	if err != nil {
 		return fmt.Errorf("firewall of container %s: %w", id, err)
 	}
-	for other, s := range after {
-		f.known[other] = s
+	for other := range before {
+		f.known[other] = sender{}
 	}
+	f.known[id] = now
 	return nil
 }
 
@@ -140,35 +128,15 @@ func check(id engine.ID, link Link, set firewall.Set) error {
 	return checkDevice("device", link.Device)
 }
 
-// clashes tells whether two containers cannot both be as they say.
-func (s sender) clashes(t sender) bool {
-	return s.Device == t.Device || slices.ContainsFunc(s.addresses, func(a netip.Addr) bool { return slices.Contains(t.addresses, a) })
-}
-
-// without returns what is left of a sender when another one has come that is newer.
-func (s sender) without(t sender) sender {
-	if s.Device == t.Device {
-		return sender{}
-	}
-	left := slices.DeleteFunc(slices.Clone(s.addresses), func(a netip.Addr) bool { return slices.Contains(t.addresses, a) })
-	return sender{s.Link, left}
-}
-
-// Remove removes the rules of a container, and forgets its connections, so that the next one with its
-// address cannot go on with them. One without rules is no error. The container must have ended.
+// Remove removes the rules of a container; one without is no error. Its process must have ended.
 func (f *Firewall) Remove(id engine.ID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s, ok := f.known[id]
-	if !ok {
-		return nil
-	}
-	if err := forget(s.addresses); err != nil {
-		return fmt.Errorf("firewall of container %s: %w", id, err)
-	}
-	err := f.transaction(func(b *batch) {
-		b.senders(map[engine.ID]sender{id: s}, nil)
-		b.dropChain(id)
+	err := f.change(func(b *batch) {
+		if s, ok := f.known[id]; ok {
+			b.senders(map[engine.ID]sender{id: s}, nil)
+			b.dropChain(id)
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("firewall of container %s: %w", id, err)
@@ -181,34 +149,55 @@ func (f *Firewall) Remove(id engine.ID) error {
 func (f *Firewall) List() ([]engine.ID, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	known, err := f.senders()
-	if err != nil {
-		return nil, fmt.Errorf("firewall %s: %w", f.cfg.Prefix, err)
+	if err := f.load(); err != nil {
+		return nil, fmt.Errorf("firewall %s: %w", f.cfg.Table, err)
 	}
-	ids := make([]engine.ID, 0, len(known))
-	for id := range known {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids, nil
+	return ids(f.known), nil
 }
 
-// Destroy removes the tables of a cell; without them it is no error. Open must have been called for no
-// prefix that is in use: containers that still run are not held back by anything afterwards.
-func Destroy(prefix string) error {
+// Destroy removes the tables of a cell; without them it is no error. Nothing holds containers that
+// still run back afterwards.
+func Destroy(table string) error {
 	c, err := dial()
 	if err != nil {
 		return err
 	}
-	t := newTables(prefix)
+	t := newTables(table)
 	for _, table := range []*nftables.Table{t.inet, t.bridge} {
 		c.AddTable(table) // so that it is there to be deleted
 		c.DelTable(table)
 	}
 	if err := c.Flush(); err != nil {
-		return fmt.Errorf("remove firewall %s: %w", prefix, err)
+		return fmt.Errorf("remove firewall %s: %w", table, err)
 	}
 	return nil
+}
+
+// restore makes or renews what all containers share, and reads what there is of single ones.
+func (f *Firewall) restore() error {
+	if err := f.transaction(func(b *batch) { b.base(f.cfg) }); err != nil {
+		return err
+	}
+	return f.load()
+}
+
+// change makes a change. When the kernel has not what is known here, because somebody removed the
+// tables or wrote to them, it begins again with what the kernel has.
+func (f *Firewall) change(fill func(*batch)) error {
+	if !f.loaded {
+		if err := f.restore(); err != nil {
+			return err
+		}
+	}
+	err := f.transaction(fill)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) {
+		if err := f.restore(); err != nil {
+			return err
+		}
+		err = f.transaction(fill)
+	}
+	f.loaded = err == nil
+	return err
 }
 
 // transaction sends what fill puts into a batch; the kernel does all of it or nothing.
@@ -217,14 +206,10 @@ func (f *Firewall) transaction(fill func(*batch)) error {
 	if err != nil {
 		return err
 	}
-	b := &batch{tables: f.tables, conn: c}
+	b := &batch{tables: f.tables, conn: c, lastSet: neighboursID}
 	fill(b)
-	return errors.Join(b.err, commit(c, b.err))
-}
-
-func commit(c *nftables.Conn, problem error) error {
-	if problem != nil {
-		return nil
+	if b.err != nil {
+		return b.err
 	}
 	return c.Flush()
 }
@@ -233,6 +218,6 @@ func commit(c *nftables.Conn, problem error) error {
 // be taken for an answer to the next.
 func dial() (*nftables.Conn, error) {
 	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(socketBytes), c.SetReadBuffer(socketBytes))
+		return errors.Join(c.SetWriteBuffer(socketBytes), c.SetReadBuffer(socketBytes), c.SetDeadline(time.Now().Add(answerWithin)))
 	}))
 }

@@ -12,6 +12,7 @@ const (
 	outputChain     = "output"
 	firstChain      = "first"
 	lastChain       = "last"
+	denyChain       = "deny"
 	preroutingChain = "prerouting"
 	containerPrefix = "c-"
 )
@@ -37,10 +38,10 @@ const (
 	neighboursID
 )
 
-func newTables(prefix string) tables {
+func newTables(name string) tables {
 	t := tables{
-		inet:   &nftables.Table{Family: nftables.TableFamilyINet, Name: "muster-" + prefix},
-		bridge: &nftables.Table{Family: nftables.TableFamilyBridge, Name: "muster-" + prefix},
+		inet:   &nftables.Table{Family: nftables.TableFamilyINet, Name: name},
+		bridge: &nftables.Table{Family: nftables.TableFamilyBridge, Name: name},
 	}
 	device, mac := nftables.TypeIFName, nftables.TypeEtherAddr
 	t.from4 = &nftables.Set{Table: t.inet, ID: from4ID, Name: "from4", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}

@@ -1,5 +1,0 @@
-package nft
-
-import "net/netip"
-
-func forget([]netip.Addr) error { return nil }

@@ -1,0 +1,126 @@
+package nft
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"muster/cells/engine"
+)
+
+// sender is who a container may send as. One from whom another took over may send as nobody; it is
+// the zero value.
+type sender struct {
+	Link
+	addresses []netip.Addr
+}
+
+// clashes tells whether two containers cannot both be as they say.
+func (s sender) clashes(t sender) bool {
+	return s.Device == t.Device || slices.ContainsFunc(s.addresses, func(a netip.Addr) bool { return slices.Contains(t.addresses, a) })
+}
+
+// Places in a key: each part is padded to 4 bytes.
+const (
+	macOffset     = unix.IFNAMSIZ
+	addressOffset = macOffset + macLength + 2
+)
+
+// key returns a sender with one address as the sets of the bridge have it.
+func (s sender) key(address []byte) []byte {
+	return slices.Concat(device(s.Device), s.MAC, []byte{0, 0}, address)
+}
+
+// readKey is the inverse of key.
+func readKey(key []byte) (Link, netip.Addr, error) {
+	if len(key) <= addressOffset {
+		return Link{}, netip.Addr{}, fmt.Errorf("element is %x: want more than %d bytes", key, addressOffset)
+	}
+	address, ok := netip.AddrFromSlice(key[addressOffset:])
+	if !ok {
+		return Link{}, netip.Addr{}, fmt.Errorf("element is %x: want an address in the end", key)
+	}
+	name, _, _ := bytes.Cut(key[:macOffset], []byte{0})
+	return Link{Device: string(name), MAC: net.HardwareAddr(slices.Clone(key[macOffset : macOffset+macLength]))}, address, nil
+}
+
+// readAttempts bounds how often it is tried to read what there is: any change that anybody makes to
+// rules of the machine interrupts those who read.
+const readAttempts = 20
+
+// load asks the kernel who has rules.
+func (f *Firewall) load() error {
+	var known map[engine.ID]sender
+	var err error
+	for range readAttempts {
+		if known, err = read(f.tables); err == nil || !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	f.known, f.loaded = known, err == nil
+	return err
+}
+
+// read reads the tables; none have nothing.
+func read(t tables) (map[engine.ID]sender, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, fmt.Errorf("list chains: %w", err)
+	}
+	known := map[engine.ID]sender{}
+	for _, chain := range chains {
+		if id, ours := strings.CutPrefix(chain.Name, containerPrefix); ours && chain.Table.Name == t.inet.Name {
+			known[engine.ID(id)] = sender{}
+		}
+	}
+	if len(known) == 0 {
+		return known, nil
+	}
+	for _, is6 := range []bool{false, true} {
+		if err := readFamily(c, t, is6, known); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
+}
+
+// readFamily adds the addresses of one family to what is known.
+func readFamily(c *nftables.Conn, t tables, is6 bool, known map[engine.ID]sender) error {
+	owners := map[netip.Addr]engine.ID{}
+	elements, err := c.GetSetElements(t.from(is6))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", t.from(is6).Name, err)
+	}
+	for _, e := range elements {
+		if a, ok := netip.AddrFromSlice(e.Key); ok && e.VerdictData != nil {
+			owners[a] = engine.ID(strings.TrimPrefix(e.VerdictData.Chain, containerPrefix))
+		}
+	}
+	if elements, err = c.GetSetElements(t.known(is6)); err != nil {
+		return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
+	}
+	for _, e := range elements {
+		link, a, err := readKey(e.Key)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
+		}
+		s := known[owners[a]]
+		known[owners[a]] = sender{link, append(s.addresses, a)}
+	}
+	return nil
+}
+
+// ids returns who is known, in order.
+func ids(known map[engine.ID]sender) []engine.ID { return slices.Sorted(maps.Keys(known)) }

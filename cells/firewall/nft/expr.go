@@ -21,8 +21,8 @@ const (
 	typeOffset, codeOffset = 0, 1
 )
 
-func accept() expr.Any { return &expr.Verdict{Kind: expr.VerdictAccept} }
-func drop() expr.Any   { return &expr.Verdict{Kind: expr.VerdictDrop} }
+func accept() expr.Any           { return &expr.Verdict{Kind: expr.VerdictAccept} }
+func drop() expr.Any             { return &expr.Verdict{Kind: expr.VerdictDrop} }
 func jump(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictJump, Chain: chain} }
 func leap(chain string) expr.Any { return &expr.Verdict{Kind: expr.VerdictGoto, Chain: chain} }
 
@@ -74,17 +74,22 @@ func (b *batch) match(r firewall.Rule) []expr.Any {
 		}
 		out = append(out, b.among(addressType(r.Is6()), addressIntervals(r.To)))
 	}
-	switch r.Protocol {
-	case firewall.TCP, firewall.UDP:
+	if len(r.Ports) > 0 {
 		out = append(out, load(expr.PayloadBaseTransportHeader, portOffset, portLength), b.among(portType, portIntervals(r.Ports)))
-	case firewall.ICMP, firewall.ICMPv6:
-		for offset, want := range map[uint32]int16{typeOffset: r.Message.Type, codeOffset: r.Message.Code} {
-			if want != firewall.AnyICMP {
-				out = append(out, load(expr.PayloadBaseTransportHeader, offset, 1), equal(byte(want)))
-			}
-		}
+	}
+	if r.Protocol == firewall.ICMP || r.Protocol == firewall.ICMPv6 {
+		out = append(out, number(typeOffset, r.Message.Type)...)
+		out = append(out, number(codeOffset, r.Message.Code)...)
 	}
 	return out
+}
+
+// number matches a number of an ICMP message.
+func number(offset uint32, want int16) []expr.Any {
+	if want == firewall.AnyICMP {
+		return nil
+	}
+	return []expr.Any{load(expr.PayloadBaseTransportHeader, offset, 1), equal(byte(want))}
 }
 
 // wholeFamily tells whether a list holds all addresses of its family.

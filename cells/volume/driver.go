@@ -158,10 +158,7 @@ func (d *Driver) ensure(name string, o options) error {
 		return fmt.Errorf("%s has %d volumes, the most it may have: delete some", d.cfg.Dir, len(names))
 	}
 	half := path.Join(volumesDir, newPrefix+name)
-	err = d.root.RemoveAll(half) // of an attempt that failed
-	if err == nil {
-		err = d.root.Mkdir(half, 0o700)
-	}
+	err = d.root.Mkdir(half, 0o700)
 	if err == nil {
 		err = d.root.Chown(half, o.uid, o.gid)
 	}

@@ -182,6 +182,9 @@ func TestCrashLeavesNothingHalf(t *testing.T) {
 				}
 			}
 			d := open(t, dir)
+			if found, err := filepath.Glob(filepath.Join(dir, "volumes", ".*")); err != nil || len(found) > 0 {
+				t.Errorf("still there are %q, %v", found, err)
+			}
 			if volumes, err := d.Volumes(); err != nil || len(volumes) > 0 {
 				t.Errorf("volumes are %+v, %v", volumes, err)
 			}

@@ -15,6 +15,7 @@ import (
 // FieldError says what is wrong with a field of a volume mount or of the configuration.
 type FieldError struct{ Field, Value, Want string }
 
+// Error names the field, its value and the bound.
 func (e *FieldError) Error() string { return fmt.Sprintf("%s is %q: %s", e.Field, e.Value, e.Want) }
 
 // No name contains a slash or begins with a dot, so none leads anywhere else.

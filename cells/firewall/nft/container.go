@@ -67,7 +67,7 @@ func (b *batch) elements(id engine.ID, s sender, do func(*nftables.Set, []nftabl
 		b.keep(do(b.neighbours, []nftables.SetElement{{Key: s.key(nil)}}))
 	}
 	for _, a := range s.addresses {
-		b.keep(do(b.known(a.Is6()), []nftables.SetElement{{Key: s.key(a.AsSlice())}}))
+		b.keep(do(b.known(a.Is6()), []nftables.SetElement{{Key: s.key(a.AsSlice()), Comment: string(id)}}))
 		b.keep(do(b.from(a.Is6()), []nftables.SetElement{{
 			Key: a.AsSlice(), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: chainName(id)},
 		}}))

@@ -131,10 +131,14 @@ type cell struct {
 var cells atomic.Int32
 
 // newCell makes a cell with the addresses 10.N.0.1 and fd00:N::1, and a world beyond it that has all of
-// 203.N.0.0/16 and fd01:N::/32.
+// 203.N.0.0/16 and fd01:N::/32. An N in the policy is the cell's too.
 func newCell(t testing.TB, policy firewall.Config) *cell {
 	t.Helper()
 	n := int(cells.Add(1))
+	for _, list := range []*[]string{&policy.DNS, &policy.Deny, &policy.Allow} {
+		text := strings.ReplaceAll(strings.Join(*list, " "), "N", fmt.Sprint(n))
+		*list = strings.Fields(text)
+	}
 	compiled, err := policy.Compile()
 	if err != nil {
 		t.Fatal(err)
@@ -237,29 +241,35 @@ func (s *space) serve(t testing.TB, ports ...int) {
 	t.Helper()
 	for _, port := range ports {
 		s.do(func() {
-			l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			t.Cleanup(func() { l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go func() {
-						defer c.Close()
-						io.Copy(c, c)
-					}()
-				}
-			}()
+			listen(t, fmt.Sprintf(":%d", port))
 			for _, network := range []string{"udp4", "udp6"} {
 				s.serveUDP(t, network, port)
 			}
 		})
 	}
+}
+
+// listen answers on TCP with what it gets, in the namespace of the thread, and returns its address.
+func listen(t testing.TB, address string) string {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				io.Copy(c, c)
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func (s *space) serveUDP(t testing.TB, network string, port int) {
@@ -315,10 +325,10 @@ func (s *space) ask(network, address string) error {
 	s.do(func() {
 		switch network {
 		case "icmp":
-			message = []byte{8, 0, 0xf7, 0xfd, 0, 1, 0, 1} // echo request with its checksum
+			message = echo(8)
 			c, err = net.Dial("ip4:icmp", address)
 		case "icmpv6":
-			message = []byte{128, 0, 0, 0, 0, 1, 0, 1} // the kernel puts the checksum in
+			message = echo(128)
 			c, err = net.Dial("ip6:ipv6-icmp", address)
 		default:
 			c, err = net.DialTimeout(network, address, answerTime)
@@ -336,6 +346,17 @@ func (s *space) ask(network, address string) error {
 	}
 	_, err = c.Read(make([]byte, 100))
 	return err
+}
+
+var echoes atomic.Uint32
+
+// echo returns an echo request that belongs to no other; the kernel puts the checksum in for IPv6.
+func echo(kind byte) []byte {
+	id := uint16(echoes.Add(1))
+	m := []byte{kind, 0, 0, 0, byte(id >> 8), byte(id), 0, 0}
+	sum := ^(uint16(kind)<<8 + id) // no carry: ids stay small
+	m[2], m[3] = byte(sum>>8), byte(sum)
+	return m
 }
 
 // rule returns a rule: all; tcp 80,443; tcp 1-9; icmp -1 -1.

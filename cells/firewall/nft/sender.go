@@ -89,35 +89,26 @@ func read(t tables) (map[engine.ID]sender, error) {
 		return known, nil
 	}
 	for _, is6 := range []bool{false, true} {
-		if err := readFamily(c, t, is6, known); err != nil {
+		if err := readFamily(c, t.known(is6), known); err != nil {
 			return nil, err
 		}
 	}
 	return known, nil
 }
 
-// readFamily adds the addresses of one family to what is known.
-func readFamily(c *nftables.Conn, t tables, is6 bool, known map[engine.ID]sender) error {
-	owners := map[netip.Addr]engine.ID{}
-	elements, err := c.GetSetElements(t.from(is6))
+// readFamily adds the addresses of one family to what is known. The comments of elements say whose they are.
+func readFamily(c *nftables.Conn, set *nftables.Set, known map[engine.ID]sender) error {
+	elements, err := c.GetSetElements(set)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", t.from(is6).Name, err)
+		return fmt.Errorf("read %s: %w", set.Name, err)
 	}
 	for _, e := range elements {
-		if a, ok := netip.AddrFromSlice(e.Key); ok && e.VerdictData != nil {
-			owners[a] = engine.ID(strings.TrimPrefix(e.VerdictData.Chain, containerPrefix))
-		}
-	}
-	if elements, err = c.GetSetElements(t.known(is6)); err != nil {
-		return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
-	}
-	for _, e := range elements {
-		link, a, err := readKey(e.Key)
+		link, address, err := readKey(e.Key)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
+			return fmt.Errorf("read %s: %w", set.Name, err)
 		}
-		s := known[owners[a]]
-		known[owners[a]] = sender{link, append(s.addresses, a)}
+		id := engine.ID(e.Comment)
+		known[id] = sender{link, append(known[id].addresses, address)}
 	}
 	return nil
 }

@@ -91,6 +91,13 @@ func (f *Firewall) Apply(id engine.ID, link Link, set firewall.Set) error {
 	if err := f.isolate(link.Device); err != nil {
 		return fmt.Errorf("firewall of container %s: %w", id, err)
 	}
+	if err := f.apply(id, link, set); err != nil {
+		return fmt.Errorf("firewall of container %s: %w", id, err)
+	}
+	return nil
+}
+
+func (f *Firewall) apply(id engine.ID, link Link, set firewall.Set) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := sender{link, set.Addresses}
@@ -106,7 +113,7 @@ func (f *Firewall) Apply(id engine.ID, link Link, set firewall.Set) error {
 		b.senders(before, map[engine.ID]sender{id: now})
 	})
 	if err != nil {
-		return fmt.Errorf("firewall of container %s: %w", id, err)
+		return err
 	}
 	for other := range before {
 		f.known[other] = sender{}
@@ -128,8 +135,15 @@ func check(id engine.ID, link Link, set firewall.Set) error {
 	return checkDevice("device", link.Device)
 }
 
-// Remove removes the rules of a container; one without is no error. Its process must have ended.
+// Remove removes the rules of a container, and the kernel's memory of its connections; one without is
+// no error. Its process must have ended.
 func (f *Firewall) Remove(id engine.ID) error {
+	f.mu.Lock()
+	addresses := f.known[id].addresses
+	f.mu.Unlock()
+	if err := forget(addresses); err != nil { // without the lock: it takes longer the more connections there are
+		return fmt.Errorf("firewall of container %s: %w", id, err)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.change(func(b *batch) {

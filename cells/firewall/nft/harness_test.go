@@ -131,7 +131,7 @@ type cell struct {
 var cells atomic.Int32
 
 // newCell makes a cell with the addresses 10.N.0.1 and fd00:N::1, and a world beyond it that has all of
-// 203.N.0.0/16 and fd01:N::/32. An N in the policy is the cell's too.
+// 203.N.0.2, 203.N.1.0/24, fd01:N::2 and fd01:N:1::0 to 9. An N in the policy is the cell's too.
 func newCell(t testing.TB, policy firewall.Config) *cell {
 	t.Helper()
 	n := int(cells.Add(1))
@@ -159,12 +159,14 @@ func newCell(t testing.TB, policy firewall.Config) *cell {
 		ip(t, "addr add fd01:%d::2/32 dev eth0 nodad", n)
 		ip(t, "link set eth0 up")
 		ip(t, "route add local 203.%d.1.0/24 dev lo", n)
+		for i := range 10 {
+			ip(t, "addr add fd01:%d:1::%d/128 dev lo nodad", n, i)
+		}
 		ip(t, "route add 10.%d.0.0/16 via 203.%d.0.1", n, n)
 		ip(t, "route add fd00:%d::/64 via fd01:%d::1", n, n)
-		if err := set("net/ipv4/conf/eth0/proxy_arp", "1"); err != nil { // for 203.N.1.0/24
-			t.Error(err)
-		}
 	})
+	ip(t, "route add 203.%d.1.0/24 via 203.%d.0.2", n, n)
+	ip(t, "route add fd01:%d:1::/64 via fd01:%d::2", n, n)
 	t.Cleanup(func() {
 		if err := Destroy(c.cfg.Table); err != nil {
 			t.Error(err)
@@ -316,20 +318,30 @@ func (s *space) dial(address string) (net.Conn, error) {
 	return c, err
 }
 
+// questions counts; no question is taken for a part of a connection that an earlier one opened.
+var questions atomic.Uint32
+
+// firstPort is the first of the source ports of questions by UDP.
+const firstPort = 10_000
+
 // ask sends a message and waits for it to come back, by tcp, udp, icmp or icmpv6; for the latter two the
 // address has no port.
 func (s *space) ask(network, address string) error {
 	var c net.Conn
 	var err error
 	message := []byte("hello")
+	number := questions.Add(1)
 	s.do(func() {
 		switch network {
 		case "icmp":
-			message = echo(8)
+			message = echo(8, number)
 			c, err = net.Dial("ip4:icmp", address)
 		case "icmpv6":
-			message = echo(128)
+			message = echo(128, number)
 			c, err = net.Dial("ip6:ipv6-icmp", address)
+		case "udp":
+			dialer := net.Dialer{LocalAddr: &net.UDPAddr{Port: firstPort + int(number%50_000)}}
+			c, err = dialer.Dial(network, address)
 		default:
 			c, err = net.DialTimeout(network, address, answerTime)
 		}
@@ -348,13 +360,11 @@ func (s *space) ask(network, address string) error {
 	return err
 }
 
-var echoes atomic.Uint32
-
-// echo returns an echo request that belongs to no other; the kernel puts the checksum in for IPv6.
-func echo(kind byte) []byte {
-	id := uint16(echoes.Add(1))
+// echo returns an echo request; the kernel puts the checksum in for IPv6.
+func echo(kind byte, number uint32) []byte {
+	id := uint16(number % 50_000)
 	m := []byte{kind, 0, 0, 0, byte(id >> 8), byte(id), 0, 0}
-	sum := ^(uint16(kind)<<8 + id) // no carry: ids stay small
+	sum := ^(uint16(kind)<<8 + id) // no carry: the sum stays below 1<<16
 	m[2], m[3] = byte(sum>>8), byte(sum)
 	return m
 }

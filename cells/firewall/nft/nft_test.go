@@ -436,11 +436,10 @@ func TestTheLargestSet(t *testing.T) {
 	a, f := c.newHost(t), c.open(t)
 	rules := make([]lrp.EgressRule, firewall.MaxRules)
 	for i := range rules {
-		var list []string
+		rules[i] = rule(fmt.Sprintf("tcp %d", 1000+i))
 		for j := range firewall.MaxDestinations / firewall.MaxRules {
-			list = append(list, fmt.Sprintf("198.%d.%d.%d", 18+i%2, i/16, i%16*16+j), fmt.Sprintf("2001:db8::%x:%x", i, 2*j))[:j+1]
+			rules[i].Destinations = append(rules[i].Destinations, fmt.Sprintf("198.%d.%d.%d", 2*j, i/256, i%256))
 		}
-		rules[i] = rule(fmt.Sprintf("tcp %d", 1000+i), list...)
 	}
 	var six []string
 	for i := range 9_000 {

@@ -13,7 +13,7 @@ import (
 	"muster/bbs/lrp"
 )
 
-var both = []netip.Addr{netip.MustParseAddr("10.254.1.2"), netip.MustParseAddr("fd00::2")}
+var both = []netip.Addr{netip.MustParseAddr("10.254.1.2"), netip.MustParseAddr("fd00:1::2")} // no rule of the tests names them
 
 // read decides a packet by reading the rules as they were written, the last one first.
 func read(rules []lrp.EgressRule, p Packet) Decision {
@@ -188,6 +188,27 @@ func TestRulesThatDifferInOneThingBecomeOne(t *testing.T) {
 	}
 }
 
+func TestRulesThatDifferInMoreStayApart(t *testing.T) {
+	t.Parallel()
+	a, b := []string{"10.0.0.1"}, []string{"10.0.0.2"}
+	for name, rules := range map[string][]lrp.EgressRule{
+		"messages":               {{Protocol: "icmp", Destinations: a, ICMP: &lrp.ICMP{Type: 8}}, {Protocol: "icmp", Destinations: b, ICMP: &lrp.ICMP{Type: 13}}},
+		"codes":                  {{Protocol: "icmp", Destinations: a, ICMP: &lrp.ICMP{Type: 3}}, {Protocol: "icmp", Destinations: a, ICMP: &lrp.ICMP{Type: 3, Code: 1}}},
+		"protocols":              {{Protocol: "tcp", Destinations: a, Ports: []uint32{1}}, {Protocol: "udp", Destinations: a, Ports: []uint32{1}}},
+		"families":               {{Protocol: "all", Destinations: a}, {Protocol: "all", Destinations: []string{"fd00::1"}}},
+		"logging":                {{Protocol: "all", Destinations: a, Log: true}, {Protocol: "all", Destinations: b}},
+		"destinations and ports": {{Protocol: "tcp", Destinations: a, Ports: []uint32{1}}, {Protocol: "tcp", Destinations: b, Ports: []uint32{2}}},
+	} {
+		set, err := Compile(rules, both)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(set.Rules) != 2 {
+			t.Errorf("rules that differ in %s became %+v", name, set.Rules)
+		}
+	}
+}
+
 func TestOrderOfDecisions(t *testing.T) {
 	t.Parallel()
 	policy, err := Config{
@@ -215,6 +236,7 @@ func TestOrderOfDecisions(t *testing.T) {
 		"nor does what is allowed":            {policy, Packet{To: netip.MustParseAddr("10.0.0.7"), Protocol: TCP, Port: 80}, Decision{}},
 		"a rule opens the rest":               {policy, Packet{To: netip.MustParseAddr("10.0.1.1"), Protocol: TCP, Port: 80}, Decision{Accept, true}},
 		"what is allowed needs no rule":       {policy, Packet{To: netip.MustParseAddr("192.0.2.9"), Protocol: TCP, Port: 80}, Decision{Accept, false}},
+		"the container reaches itself":        {policy, Packet{To: both[0], ToHost: true, Protocol: TCP, Port: 80}, Decision{Accept, false}},
 		"anything else is rejected":           {policy, Packet{To: netip.MustParseAddr("192.0.2.10"), Protocol: TCP, Port: 80}, Decision{}},
 		"the cell is not opened by a rule":    {policy, Packet{To: netip.MustParseAddr("10.0.1.1"), ToHost: true, Protocol: TCP, Port: 80}, Decision{}},
 		"nor by what is allowed":              {policy, Packet{To: netip.MustParseAddr("192.0.2.9"), ToHost: true, Protocol: TCP, Port: 80}, Decision{}},

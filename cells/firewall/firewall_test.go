@@ -188,6 +188,28 @@ func TestRulesThatDifferInOneThingBecomeOne(t *testing.T) {
 	}
 }
 
+func TestIPv4WrittenAsIPv6(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"::ffff:10.0.0.1":                  "10.0.0.1-10.0.0.1",
+		"::ffff:10.0.0.77/120":             "10.0.0.0-10.0.0.255",
+		"::ffff:10.0.0.1-::ffff:10.0.0.16": "10.0.0.1-10.0.0.16",
+		"::ffff:10.0.0.0/95":               "::fffe:0:0-::ffff:255.255.255.255",
+	} {
+		if s, ok := destination(text); !ok || s.First.String()+"-"+s.Last.String() != want {
+			t.Errorf("%s is %v, %v; want %s", text, s, ok, want)
+		}
+	}
+}
+
+func TestErrorsAreInTheOrderOfRules(t *testing.T) {
+	t.Parallel()
+	_, err := Compile([]lrp.EgressRule{{Protocol: "x", Destinations: []string{"::"}}, {Protocol: "y", Destinations: []string{"::"}}}, both)
+	if err == nil || !strings.HasPrefix(err.Error(), `egress_rules[0].protocol is "x"`) {
+		t.Error(err)
+	}
+}
+
 func TestRulesThatDifferInMoreStayApart(t *testing.T) {
 	t.Parallel()
 	a, b := []string{"10.0.0.1"}, []string{"10.0.0.2"}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,6 +35,16 @@ func (h *host) talk(t *testing.T, from, to string) error {
 
 func TestNobodyGoesOnWithConnectionsOfTheDead(t *testing.T) {
 	t.Parallel()
+	for name, removed := range map[string]bool{"removed": true, "taken over from": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testDead(t, removed)
+		})
+	}
+}
+
+// testDead gives the addresses of a container that is gone to another one.
+func testDead(t *testing.T, removed bool) {
 	c := newCell(t, policy())
 	c.outside.serve(t, 80)
 	a, b, f := c.newHost(t), c.newHost(t), c.open(t)
@@ -52,13 +63,23 @@ func TestNobodyGoesOnWithConnectionsOfTheDead(t *testing.T) {
 			}
 		}
 	}
-	if err := f.Remove(a.id); err != nil {
-		t.Fatal(err)
+	if removed {
+		if err := f.Remove(a.id); err != nil {
+			t.Fatal(err)
+		}
+		f = c.open(t) // a later life knows
+		if got := union(f.dead, nil); !slices.Equal(got, a.addresses) {
+			t.Errorf("dead are %v, want %v", got, a.addresses)
+		}
 	}
+	b.apply(t, f)
 	next := *a
 	next.id += "-next"
 	next.apply(t, f)
-	b.apply(t, f)
+	next.apply(t, f)
+	if f = c.open(t); len(f.dead) > 0 {
+		t.Errorf("dead are %v after their connections were forgotten", f.dead)
+	}
 	for _, is6 := range []bool{false, true} {
 		from, to := ends(&next, is6)
 		if err := next.talk(t, from, to); err == nil {

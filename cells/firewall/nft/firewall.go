@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"regexp"
 	"sync"
 	"time"
@@ -55,7 +56,8 @@ type Firewall struct {
 
 	mu     sync.Mutex
 	known  map[engine.ID]sender // as in the kernel
-	loaded bool                 // known is as in the kernel
+	dead   []netip.Addr         // of removed containers whose connections are not forgotten yet, as in the kernel
+	loaded bool                 // known and dead are as in the kernel
 }
 
 // Open makes the tables of a cell, or finds those of an earlier life: the rules of containers stay,
@@ -102,12 +104,17 @@ func (f *Firewall) apply(id engine.ID, link Link, set firewall.Set) error {
 	defer f.mu.Unlock()
 	now := sender{link, set.Addresses}
 	var before map[engine.ID]sender
+	var stale []netip.Addr
 	err := f.change(func(b *batch) {
 		before = map[engine.ID]sender{}
 		for other, s := range f.known {
 			if other == id || s.clashes(now) {
 				before[other] = s
 			}
+		}
+		if stale = f.stale(id, now, before); len(stale) > 0 {
+			b.keep(forget(stale))
+			b.bury(f.dead, b.conn.SetDeleteElements)
 		}
 		b.chain(id, set, f.cfg.Policy.LogRate)
 		b.senders(before, map[engine.ID]sender{id: now})
@@ -117,6 +124,9 @@ func (f *Firewall) apply(id engine.ID, link Link, set firewall.Set) error {
 	}
 	for other := range before {
 		f.known[other] = sender{}
+	}
+	if len(stale) > 0 {
+		f.dead = nil
 	}
 	f.known[id] = now
 	return nil
@@ -135,26 +145,21 @@ func check(id engine.ID, link Link, set firewall.Set) error {
 	return checkDevice("device", link.Device)
 }
 
-// Remove removes the rules of a container, and the kernel's memory of its connections; one without is
-// no error. Its process must have ended.
+// Remove removes the rules of a container; one without is no error. Its process must have ended.
 func (f *Firewall) Remove(id engine.ID) error {
-	f.mu.Lock()
-	addresses := f.known[id].addresses
-	f.mu.Unlock()
-	if err := forget(addresses); err != nil { // without the lock: it takes longer the more connections there are
-		return fmt.Errorf("firewall of container %s: %w", id, err)
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.change(func(b *batch) {
 		if s, ok := f.known[id]; ok {
 			b.senders(map[engine.ID]sender{id: s}, nil)
 			b.dropChain(id)
+			b.bury(s.addresses, b.conn.SetAddElements)
 		}
 	})
 	if err != nil {
 		return fmt.Errorf("firewall of container %s: %w", id, err)
 	}
+	f.dead = union(f.dead, f.known[id].addresses)
 	delete(f.known, id)
 	return nil
 }

@@ -59,41 +59,50 @@ const readAttempts = 20
 // load asks the kernel who has rules.
 func (f *Firewall) load() error {
 	var known map[engine.ID]sender
+	var dead []netip.Addr
 	var err error
 	for range readAttempts {
-		if known, err = read(f.tables); err == nil || !errors.Is(err, unix.EINTR) {
+		if known, dead, err = read(f.tables); err == nil || !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
-	f.known, f.loaded = known, err == nil
+	f.known, f.dead, f.loaded = known, dead, err == nil
 	return err
 }
 
 // read reads the tables; none have nothing.
-func read(t tables) (map[engine.ID]sender, error) {
+func read(t tables) (map[engine.ID]sender, []netip.Addr, error) {
 	c, err := dial()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, fmt.Errorf("list chains: %w", err)
+		return nil, nil, fmt.Errorf("list chains: %w", err)
 	}
-	known := map[engine.ID]sender{}
+	known, there := map[engine.ID]sender{}, false
 	for _, chain := range chains {
-		if id, ours := strings.CutPrefix(chain.Name, containerPrefix); ours && chain.Table.Name == t.inet.Name {
+		if chain.Table.Name != t.inet.Name {
+			continue
+		}
+		there = true
+		if id, ours := strings.CutPrefix(chain.Name, containerPrefix); ours {
 			known[engine.ID(id)] = sender{}
 		}
 	}
-	if len(known) == 0 {
-		return known, nil
+	if !there {
+		return known, nil, nil
 	}
+	var dead []netip.Addr
 	for _, is6 := range []bool{false, true} {
 		if err := readFamily(c, t.known(is6), known); err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if dead, err = readDead(c, t.dead(is6), dead); err != nil {
+			return nil, nil, err
 		}
 	}
-	return known, nil
+	return known, dead, nil
 }
 
 // readFamily adds the addresses of one family to what is known. The comments of elements say whose they are.
@@ -115,3 +124,17 @@ func readFamily(c *nftables.Conn, set *nftables.Set, known map[engine.ID]sender)
 
 // ids returns who is known, in order.
 func ids(known map[engine.ID]sender) []engine.ID { return slices.Sorted(maps.Keys(known)) }
+
+// readDead appends the addresses of one family that are dead.
+func readDead(c *nftables.Conn, set *nftables.Set, dead []netip.Addr) ([]netip.Addr, error) {
+	elements, err := c.GetSetElements(set)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", set.Name, err)
+	}
+	for _, e := range elements {
+		if a, ok := netip.AddrFromSlice(e.Key); ok {
+			dead = append(dead, a)
+		}
+	}
+	return dead, nil
+}

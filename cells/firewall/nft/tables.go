@@ -22,6 +22,7 @@ type tables struct {
 	inet, bridge *nftables.Table
 
 	from4, from6 *nftables.Set // inet: address → chain
+	dead4, dead6 *nftables.Set // inet: addresses of removed containers whose connections are not forgotten yet
 	ports        *nftables.Set // bridge: devices of containers
 	known4       *nftables.Set // device, MAC, address
 	known6       *nftables.Set
@@ -32,6 +33,8 @@ type tables struct {
 const (
 	from4ID = iota + 1
 	from6ID
+	dead4ID
+	dead6ID
 	portsID
 	known4ID
 	known6ID
@@ -46,6 +49,8 @@ func newTables(name string) tables {
 	device, mac := nftables.TypeIFName, nftables.TypeEtherAddr
 	t.from4 = &nftables.Set{Table: t.inet, ID: from4ID, Name: "from4", IsMap: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeVerdict}
 	t.from6 = &nftables.Set{Table: t.inet, ID: from6ID, Name: "from6", IsMap: true, KeyType: nftables.TypeIP6Addr, DataType: nftables.TypeVerdict}
+	t.dead4 = &nftables.Set{Table: t.inet, ID: dead4ID, Name: "dead4", KeyType: nftables.TypeIPAddr}
+	t.dead6 = &nftables.Set{Table: t.inet, ID: dead6ID, Name: "dead6", KeyType: nftables.TypeIP6Addr}
 	t.ports = &nftables.Set{Table: t.bridge, ID: portsID, Name: "ports", KeyType: device, KeyByteOrder: binaryutil.NativeEndian}
 	concat := func(id uint32, name string, types ...nftables.SetDatatype) *nftables.Set {
 		return &nftables.Set{Table: t.bridge, ID: id, Name: name, Concatenation: true, KeyType: nftables.MustConcatSetType(types...)}
@@ -57,7 +62,7 @@ func newTables(name string) tables {
 }
 
 func (t tables) sets() []*nftables.Set {
-	return []*nftables.Set{t.from4, t.from6, t.ports, t.known4, t.known6, t.neighbours}
+	return []*nftables.Set{t.from4, t.from6, t.dead4, t.dead6, t.ports, t.known4, t.known6, t.neighbours}
 }
 
 func (t tables) from(is6 bool) *nftables.Set {
@@ -65,6 +70,13 @@ func (t tables) from(is6 bool) *nftables.Set {
 		return t.from6
 	}
 	return t.from4
+}
+
+func (t tables) dead(is6 bool) *nftables.Set {
+	if is6 {
+		return t.dead6
+	}
+	return t.dead4
 }
 
 func (t tables) known(is6 bool) *nftables.Set {

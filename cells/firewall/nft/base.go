@@ -60,13 +60,18 @@ func (b *batch) base(cfg Config) {
 		if chain == inputChain {
 			b.neighbourDiscovery()
 		}
-		if chain == forwardChain || cfg.Policy.AllowHost {
-			b.dispatch(chain, false)
-			b.dispatch(chain, true)
-		} else {
-			b.rule(b.inet, chain, jump(firstChain)) // a resolver may be on the cell
+		for _, is6 := range []bool{false, true} {
+			b.strangers(chain, is6)
+			b.toItself(chain, is6)
 		}
-		b.rule(b.inet, chain, leap(denyChain))
+		b.rule(b.inet, chain, jump(firstChain)) // for chain input too: a resolver may be on the cell
+		if chain == inputChain && !cfg.Policy.AllowHost {
+			b.rule(b.inet, chain, leap(denyChain))
+			continue
+		}
+		b.dispatch(chain, false)
+		b.dispatch(chain, true)
+		b.rule(b.inet, chain, leap(lastChain))
 	}
 	// Traffic between containers enters and leaves by the bridge; they need not be told of a shorter way.
 	b.rule(b.inet, outputChain, append(family(false), meta(expr.MetaKeyOIFNAME), equal(device(cfg.Bridge)...),
@@ -93,15 +98,33 @@ func (b *batch) neighbourDiscovery() {
 		&expr.Range{Op: expr.CmpOpEq, Register: reg, FromData: []byte{neighbourSolicit}, ToData: []byte{neighbourAdvert}}, accept())...)
 }
 
-// dispatch goes to the chain of the container that a packet is from.
+// dispatch calls the chain of the container that a packet is from.
 func (b *batch) dispatch(chain string, is6 bool) {
-	offset, length := uint32(source4), uint32(4)
-	if is6 {
-		offset, length = source6, 16
-	}
 	from := b.from(is6)
-	b.rule(b.inet, chain, append(family(is6), load(expr.PayloadBaseNetworkHeader, offset, length),
+	b.rule(b.inet, chain, append(family(is6), source(is6, reg),
 		&expr.Lookup{SourceRegister: reg, IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT, SetName: from.Name, SetID: from.ID})...)
+}
+
+// behind returns the register behind one address in reg.
+func behind(is6 bool) uint32 {
+	if is6 {
+		return unix.NFT_REG32_04
+	}
+	return unix.NFT_REG32_01
+}
+
+// strangers rejects what is from no container.
+func (b *batch) strangers(chain string, is6 bool) {
+	self := b.self(is6)
+	b.rule(b.inet, chain, append(family(is6), source(is6, reg), source(is6, behind(is6)),
+		&expr.Lookup{SourceRegister: reg, SetName: self.Name, SetID: self.ID, Invert: true}, leap(denyChain))...)
+}
+
+// toItself accepts what a container sends to itself by a port of the cell.
+func (b *batch) toItself(chain string, is6 bool) {
+	self := b.self(is6)
+	b.rule(b.inet, chain, append(family(is6), source(is6, reg), destination(is6, behind(is6)),
+		&expr.Lookup{SourceRegister: reg, SetName: self.Name, SetID: self.ID}, accept())...)
 }
 
 // policy adds rules that are the same for all containers.

@@ -45,6 +45,22 @@ func ct(states uint32) []expr.Any {
 	}
 }
 
+// source loads the source of a packet into a register.
+func source(is6 bool, register uint32) expr.Any {
+	if is6 {
+		return at(register, expr.PayloadBaseNetworkHeader, source6, 16)
+	}
+	return at(register, expr.PayloadBaseNetworkHeader, source4, 4)
+}
+
+// destination loads the destination of a packet into a register.
+func destination(is6 bool, register uint32) expr.Any {
+	if is6 {
+		return at(register, expr.PayloadBaseNetworkHeader, destination6, 16)
+	}
+	return at(register, expr.PayloadBaseNetworkHeader, destination4, 4)
+}
+
 func family(is6 bool) []expr.Any {
 	if is6 {
 		return []expr.Any{meta(expr.MetaKeyNFPROTO), equal(unix.NFPROTO_IPV6)}
@@ -67,12 +83,7 @@ func (b *batch) match(r firewall.Rule) []expr.Any {
 		out = append(out, meta(expr.MetaKeyL4PROTO), equal(byte(r.Protocol)))
 	}
 	if !wholeFamily(r.To) {
-		if r.Is6() {
-			out = append(out, load(expr.PayloadBaseNetworkHeader, destination6, 16))
-		} else {
-			out = append(out, load(expr.PayloadBaseNetworkHeader, destination4, 4))
-		}
-		out = append(out, b.among(addressType(r.Is6()), addressIntervals(r.To)))
+		out = append(out, destination(r.Is6(), reg), b.among(addressType(r.Is6()), addressIntervals(r.To)))
 	}
 	if len(r.Ports) > 0 {
 		out = append(out, load(expr.PayloadBaseTransportHeader, portOffset, portLength), b.among(portType, portIntervals(r.Ports)))

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (f *Firewall) Apply(id engine.ID, link Link, set firewall.Set) error {
 func (f *Firewall) apply(id engine.ID, link Link, set firewall.Set) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := sender{link, set.Addresses}
+	now := sender{link, set.Addresses, chainName(id, set.Rules)}
 	var before map[engine.ID]sender
 	var stale []netip.Addr
 	err := f.change(func(b *batch) {
@@ -116,14 +117,21 @@ func (f *Firewall) apply(id engine.ID, link Link, set firewall.Set) error {
 			b.keep(forget(stale))
 			b.bury(f.dead, b.conn.SetDeleteElements)
 		}
-		b.chain(id, set, f.cfg.Policy.LogRate)
+		if !f.uses(now.chain, nil) || strings.HasPrefix(now.chain, containerPrefix) {
+			b.write(now.chain, set.Rules, logged(id, f.cfg.Policy.LogRate))
+		}
 		b.senders(before, map[engine.ID]sender{id: now})
+		for _, chain := range f.unused(before) {
+			if chain != now.chain {
+				b.dropChain(chain)
+			}
+		}
 	})
 	if err != nil {
 		return err
 	}
 	for other := range before {
-		f.known[other] = sender{}
+		delete(f.known, other)
 	}
 	if len(stale) > 0 {
 		f.dead = nil
@@ -151,8 +159,11 @@ func (f *Firewall) Remove(id engine.ID) error {
 	defer f.mu.Unlock()
 	err := f.change(func(b *batch) {
 		if s, ok := f.known[id]; ok {
-			b.senders(map[engine.ID]sender{id: s}, nil)
-			b.dropChain(id)
+			before := map[engine.ID]sender{id: s}
+			b.senders(before, nil)
+			for _, chain := range f.unused(before) {
+				b.dropChain(chain)
+			}
 			b.bury(s.addresses, b.conn.SetAddElements)
 		}
 	})

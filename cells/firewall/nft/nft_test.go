@@ -269,7 +269,7 @@ func TestALaterLifeFindsContainers(t *testing.T) {
 
 	f = c.open(t)
 	wantList(t, f, a.id, b.id)
-	if diff := cmp.Diff(sender{b.link, b.addresses}, f.known[b.id], cmp.AllowUnexported(sender{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(sender{b.link, b.addresses, f.known[a.id].chain}, f.known[b.id], cmp.AllowUnexported(sender{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 	answered(t, a.space, "tcp", c.addr("203.N.0.2:80"))
@@ -298,6 +298,67 @@ func TestALaterLifeFindsContainers(t *testing.T) {
 			}
 		}
 	}
+}
+
+// chains returns how many chains there are for containers.
+func chains(t *testing.T, table string) int {
+	t.Helper()
+	conn, err := dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range all {
+		if c.Table.Name == table && (strings.HasPrefix(c.Name, containerPrefix) || strings.HasPrefix(c.Name, sharedPrefix)) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestContainersWithTheSameRulesShareAChain(t *testing.T) {
+	t.Parallel()
+	c := newCell(t, policy())
+	c.outside.serve(t, 80)
+	a, b, f := c.newHost(t), c.newHost(t), c.open(t)
+	want := func(n int) {
+		t.Helper()
+		if got := chains(t, c.cfg.Table); got != n {
+			t.Errorf("there are %d chains, want %d", got, n)
+		}
+	}
+	open := rule("tcp 80", c.addr("203.N.0.2"))
+	a.apply(t, f, open)
+	b.apply(t, f, open)
+	want(1)
+	a.apply(t, f)
+	want(2)
+	refused(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	answered(t, b.space, "tcp", c.addr("203.N.0.2:80"))
+	f = c.open(t)
+	a.apply(t, f, open)
+	want(1)
+	answered(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	if err := f.Remove(b.id); err != nil {
+		t.Fatal(err)
+	}
+	want(1)
+	answered(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	open.Log = true
+	a.apply(t, f, open)
+	want(1)
+	b.apply(t, f, open)
+	want(2) // the log says who it was
+	for _, h := range []*host{a, b} {
+		if err := f.Remove(h.id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(0)
 }
 
 func wantList(t *testing.T, f *Firewall, want ...engine.ID) {
@@ -342,7 +403,7 @@ func TestAnAddressThatAnotherContainerHad(t *testing.T) {
 	next := *a
 	next.id += "-next"
 	next.apply(t, f)
-	wantList(t, f, a.id, next.id)
+	wantList(t, f, next.id)
 	refused(t, a.space, "tcp", c.addr("203.N.0.2:80"))
 	if err := f.Remove(a.id); err != nil { // late; it must not hit the next
 		t.Fatal(err)
@@ -365,7 +426,7 @@ func TestOtherTablesStay(t *testing.T) {
 	}
 	for _, table := range other {
 		conn.AddTable(table)
-		chain := conn.AddChain(&nftables.Chain{Table: table, Name: chainName("foreign")})
+		chain := conn.AddChain(&nftables.Chain{Table: table, Name: containerPrefix + "foreign"})
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Counter{}}})
 	}
 	if err := conn.Flush(); err != nil {
@@ -381,7 +442,7 @@ func TestOtherTablesStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, table := range other {
-		if rules, err := conn.GetRules(table, &nftables.Chain{Name: chainName("foreign")}); err != nil || len(rules) != 1 {
+		if rules, err := conn.GetRules(table, &nftables.Chain{Name: containerPrefix + "foreign"}); err != nil || len(rules) != 1 {
 			t.Errorf("%s of family %d has rules %v, %v", table.Name, table.Family, rules, err)
 		}
 		conn.DelTable(table)
@@ -407,7 +468,7 @@ func TestRulesThatLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rules, err := conn.GetRules(f.tables.inet, &nftables.Chain{Name: chainName(a.id)})
+	rules, err := conn.GetRules(f.tables.inet, &nftables.Chain{Name: containerPrefix + string(a.id)})
 	if err != nil {
 		t.Fatal(err)
 	}

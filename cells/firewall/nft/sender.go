@@ -2,13 +2,11 @@ package nft
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -16,11 +14,16 @@ import (
 	"muster/cells/engine"
 )
 
-// sender is who a container may send as. One from whom another took over may send as nobody; it is
-// the zero value.
+// sender is who a container may send as, and the chain that says where to.
 type sender struct {
 	Link
 	addresses []netip.Addr
+	chain     string
+}
+
+// same tells whether a sender is another one but for the chain.
+func (s sender) same(t sender) bool {
+	return s.Device == t.Device && bytes.Equal(s.MAC, t.MAC) && slices.Equal(s.addresses, t.addresses)
 }
 
 // clashes tells whether two containers cannot both be as they say.
@@ -53,8 +56,8 @@ func readKey(key []byte) (Link, netip.Addr, error) {
 }
 
 // readAttempts bounds how often it is tried to read what there is: any change that anybody makes to
-// rules of the machine interrupts those who read.
-const readAttempts = 20
+// rules of the machine interrupts those who read. Which errors say so is lost on the way.
+const readAttempts = 10
 
 // load asks the kernel who has rules.
 func (f *Firewall) load() error {
@@ -62,7 +65,7 @@ func (f *Firewall) load() error {
 	var dead []netip.Addr
 	var err error
 	for range readAttempts {
-		if known, dead, err = read(f.tables); err == nil || !errors.Is(err, unix.EINTR) {
+		if known, dead, err = read(f.tables); err == nil {
 			break
 		}
 	}
@@ -76,26 +79,17 @@ func read(t tables) (map[engine.ID]sender, []netip.Addr, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	chains, err := c.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	known := map[engine.ID]sender{}
+	all, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
 	if err != nil {
-		return nil, nil, fmt.Errorf("list chains: %w", err)
+		return nil, nil, fmt.Errorf("list tables: %w", err)
 	}
-	known, there := map[engine.ID]sender{}, false
-	for _, chain := range chains {
-		if chain.Table.Name != t.inet.Name {
-			continue
-		}
-		there = true
-		if id, ours := strings.CutPrefix(chain.Name, containerPrefix); ours {
-			known[engine.ID(id)] = sender{}
-		}
-	}
-	if !there {
+	if !slices.ContainsFunc(all, func(table *nftables.Table) bool { return table.Name == t.inet.Name }) {
 		return known, nil, nil
 	}
 	var dead []netip.Addr
 	for _, is6 := range []bool{false, true} {
-		if err := readFamily(c, t.known(is6), known); err != nil {
+		if err := readFamily(c, t, is6, known); err != nil {
 			return nil, nil, err
 		}
 		if dead, err = readDead(c, t.dead(is6), dead); err != nil {
@@ -105,19 +99,28 @@ func read(t tables) (map[engine.ID]sender, []netip.Addr, error) {
 	return known, dead, nil
 }
 
-// readFamily adds the addresses of one family to what is known. The comments of elements say whose they are.
-func readFamily(c *nftables.Conn, set *nftables.Set, known map[engine.ID]sender) error {
-	elements, err := c.GetSetElements(set)
+// readFamily adds the addresses of one family to what is known.
+func readFamily(c *nftables.Conn, t tables, is6 bool, known map[engine.ID]sender) error {
+	elements, err := c.GetSetElements(t.from(is6))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", set.Name, err)
+		return fmt.Errorf("read %s: %w", t.from(is6).Name, err)
+	}
+	chains := map[netip.Addr]string{}
+	for _, e := range elements {
+		if a, ok := netip.AddrFromSlice(e.Key); ok {
+			chains[a] = e.Comment
+		}
+	}
+	if elements, err = c.GetSetElements(t.known(is6)); err != nil {
+		return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
 	}
 	for _, e := range elements {
-		link, address, err := readKey(e.Key)
+		link, a, err := readKey(e.Key)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", set.Name, err)
+			return fmt.Errorf("read %s: %w", t.known(is6).Name, err)
 		}
 		id := engine.ID(e.Comment)
-		known[id] = sender{link, append(known[id].addresses, address)}
+		known[id] = sender{link, append(known[id].addresses, a), chains[a]}
 	}
 	return nil
 }

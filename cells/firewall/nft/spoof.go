@@ -23,9 +23,9 @@ func (b *batch) spoofing() {
 		return &expr.Lookup{SourceRegister: reg, SetName: set.Name, SetID: set.ID}
 	}
 	rule(append(protocol(unix.ETH_P_IP), meta(expr.MetaKeyIIFNAME), ether,
-		at(addressReg, expr.PayloadBaseNetworkHeader, source4, 4), in(b.known4), accept())...)
+		source(false, addressReg), in(b.known4), accept())...)
 	rule(append(protocol(unix.ETH_P_IPV6), meta(expr.MetaKeyIIFNAME), ether,
-		at(addressReg, expr.PayloadBaseNetworkHeader, source6, 16), in(b.known6), accept())...)
+		source(true, addressReg), in(b.known6), accept())...)
 	// Before it has an address, and from the one of its link, a device only looks for neighbours.
 	rule(append(protocol(unix.ETH_P_IPV6), meta(expr.MetaKeyL4PROTO), equal(unix.IPPROTO_ICMPV6),
 		load(expr.PayloadBaseTransportHeader, typeOffset, 1),

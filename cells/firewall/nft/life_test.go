@@ -149,6 +149,36 @@ func TestAnAddressThatAnotherContainerHad(t *testing.T) {
 	wantList(t, f, next.id)
 }
 
+func TestAContainerWithAnotherAddress(t *testing.T) {
+	t.Parallel()
+	c := newCell(t, policy())
+	c.outside.serve(t, 80)
+	a, f := c.newHost(t), c.open(t)
+	open := rule("tcp 80", c.addr("203.N.0.2"))
+	a.apply(t, f, open)
+	old := a.addresses[0]
+	a.addresses = []netip.Addr{netip.MustParseAddr(c.addr("10.N.0.99"))}
+	move := func(from, to netip.Addr) {
+		a.do(func() {
+			ip(t, "addr del %s/16 dev eth0", from)
+			ip(t, "addr add %s/16 dev eth0", to)
+			ip(t, "route replace default via 10.%d.0.1", c.n)
+		})
+	}
+	move(old, a.addresses[0])
+	silent(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	a.apply(t, f, open)
+	answered(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	move(a.addresses[0], old)
+	silent(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+
+	next := *a // the device of a container that is gone
+	next.id, next.addresses = "next", []netip.Addr{old}
+	next.apply(t, f, open)
+	wantList(t, f, next.id)
+	answered(t, next.space, "tcp", c.addr("203.N.0.2:80"))
+}
+
 func TestOtherTablesStay(t *testing.T) {
 	t.Parallel()
 	c := newCell(t, policy())

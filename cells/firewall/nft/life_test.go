@@ -167,10 +167,12 @@ func TestAContainerWithAnotherAddress(t *testing.T) {
 	}
 	move(old, a.addresses[0])
 	silent(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	a.do(func() { ip(t, "neigh flush dev eth0") }) // it gave up on the cell
 	a.apply(t, f, open)
 	answered(t, a.space, "tcp", c.addr("203.N.0.2:80"))
 	move(a.addresses[0], old)
 	silent(t, a.space, "tcp", c.addr("203.N.0.2:80"))
+	a.do(func() { ip(t, "neigh flush dev eth0") }) // it gave up on the cell
 
 	next := *a // the device of a container that is gone
 	next.id, next.addresses = "next", []netip.Addr{old}

@@ -24,6 +24,8 @@ var cores = map[string]string{
 	"muster/cells":               "what a cell is",
 	"muster/cells/container":     "the life of a container on a cell",
 	"muster/cells/fetch/cache":   "what is kept of what was downloaded",
+	"muster/cells/firewall":      "which packets may leave a container",
+	"muster/cells/guest/record":  "what a container tells the cell",
 	"muster/rep/ledger":          "what a cell may still accept",
 	"muster/rep/align":           "containers against instances",
 	"muster/rep/recipe":          "from what is desired to what is run",

@@ -23,6 +23,8 @@ var cores = map[string]string{
 	"muster/bbs/converge":        "what must be repaired",
 	"muster/cells":               "what a cell is",
 	"muster/cells/container":     "the life of a container on a cell",
+	"muster/cells/credential":    "what an instance's certificates say, and when they are due",
+	"muster/cells/ports":         "how the ports of an instance are reached",
 	"muster/rep/ledger":          "what a cell may still accept",
 	"muster/rep/align":           "containers against instances",
 	"muster/rep/recipe":          "from what is desired to what is run",

@@ -18,7 +18,7 @@ import (
 const (
 	// Backdate is how long before its making a certificate begins to be valid: clocks of those who check it
 	// may be slow.
-	Backdate = time.Minute
+	Backdate         = time.Minute
 	MinValidity      = time.Minute          // MinValidity is the shortest time for which a certificate is valid.
 	MaxValidity      = 365 * 24 * time.Hour // MaxValidity is the longest.
 	MaxUnits         = 32                   // MaxUnits bounds the organizational units.
@@ -66,8 +66,8 @@ func hostname(what, h string) error {
 	odd := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' || r == '_')
 	}
-	if h == "" || len(h) > MaxHostnameBytes || strings.ContainsFunc(h, odd) {
-		return fmt.Errorf("%s %.64q with %d bytes: want 1 to %d of letters, digits, - . and _", what, h, len(h), MaxHostnameBytes)
+	if h == "" || h[0] == '.' || len(h) > MaxHostnameBytes || strings.ContainsFunc(h, odd) {
+		return fmt.Errorf("%s %.64q with %d bytes: want 1 to %d of letters, digits, - _ and, but for the first, .", what, h, len(h), MaxHostnameBytes)
 	}
 	return nil
 }

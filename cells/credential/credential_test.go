@@ -92,6 +92,7 @@ func TestCheck(t *testing.T) {
 	}
 	for want, change := range map[string]func(*Subject){
 		"instance GUID":        func(s *Subject) { s.Instance = "a b" },
+		`GUID ".."`:            func(s *Subject) { s.Instance = ".." },
 		"IP address":           func(s *Subject) { s.Address = netip.Addr{} },
 		"33 units: at most 32": func(s *Subject) { s.Units = slices.Repeat([]string{"u"}, MaxUnits+1) },
 		"organizational_unit":  func(s *Subject) { s.Units = []string{strings.Repeat("u", MaxUnitBytes+1)} },

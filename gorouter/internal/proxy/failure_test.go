@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/gorouter/internal/meter"
 	"muster/gorouter/routes"
 	"muster/internal/identity"
 )
@@ -245,11 +246,16 @@ func TestBackendsWithTLS(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(ts.Certificate())
 	plain := web(t, func(http.ResponseWriter, *http.Request) {})
-	ask := func(ca *x509.CertPool, id ID) (int, string) {
+	ask := func(ca *x509.CertPool, id ID, counted ...meter.Counter) (int, string) {
 		w := newWorld(t, func(c *Config) { c.BackendCAs = ca })
 		w.table, _ = w.table.Register("app.test", routes.Endpoint[*Backend]{Info: routes.Info{Address: id.Address}, Link: w.s.Backend(id)}, NewTurn(0), time.Unix(1, 0))
 		w.s.SetTable(w.table)
 		resp, body := w.get("GET", "/", "")
+		for _, c := range counted {
+			if n := w.m.Total(c); n != 1 {
+				t.Errorf("%d answers with %d are counted, want 1", n, resp.StatusCode)
+			}
+		}
 		return resp.StatusCode, body
 	}
 	addr := ts.Listener.Addr().String()
@@ -257,15 +263,16 @@ func TestBackendsWithTLS(t *testing.T) {
 		t.Errorf("right name: %d %q", status, body)
 	}
 	for name, tc := range map[string]struct {
-		id   ID
-		ca   *x509.CertPool
-		want int
+		id      ID
+		ca      *x509.CertPool
+		want    int
+		counted meter.Counter
 	}{
-		"another instance": {ID{Address: addr, TLS: true, ServerName: "other"}, pool, 503},
-		"untrusted":        {ID{Address: addr, TLS: true, ServerName: "example.com"}, x509.NewCertPool(), 526},
-		"plain text":       {ID{Address: plain, TLS: true, ServerName: "example.com"}, pool, 525},
+		"another instance": {ID{Address: addr, TLS: true, ServerName: "other"}, pool, 503, meter.BackendInvalidID},
+		"untrusted":        {ID{Address: addr, TLS: true, ServerName: "example.com"}, x509.NewCertPool(), 526, meter.BackendInvalidCert},
+		"plain text":       {ID{Address: plain, TLS: true, ServerName: "example.com"}, pool, 525, meter.BackendHandshakeFailed},
 	} {
-		if status, _ := ask(tc.ca, tc.id); status != tc.want {
+		if status, _ := ask(tc.ca, tc.id, tc.counted); status != tc.want {
 			t.Errorf("%s: got %d, want %d", name, status, tc.want)
 		}
 	}

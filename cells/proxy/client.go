@@ -64,8 +64,8 @@ func NewClient(dir string) *Client {
 }
 
 // Set makes the proxy do what c says for its container, and nothing else any more. When it returns, all
-// listeners are open. What stays the same is left alone: calling it again changes nothing. On an error the
-// proxy goes on as before.
+// listeners are open. What stays the same is left alone: calling it again changes nothing. A listener that
+// cannot be opened is an error, and then nothing has changed.
 func (c *Client) Set(ctx context.Context, container Container) error {
 	if err := container.Check(); err != nil {
 		return fmt.Errorf("proxy for container %s: %w", container.ID, err)

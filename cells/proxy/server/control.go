@@ -115,7 +115,12 @@ func (p *process) serve(ctx context.Context) error {
 			}
 		}
 	}()
-	defer func() { p.held.successor.Close(); <-asked }()
+	defer func() {
+		p.held.successor.Close()
+		for c := range asked {
+			c.Close()
+		}
+	}()
 	for {
 		successor, err := p.answer(ctx, asked)
 		if err != nil || successor == nil {

@@ -19,6 +19,8 @@ type conn struct {
 	relay *Relay
 	used  atomic.Int64 // when a byte last went either way, in nanoseconds since 1970
 	small [smallBuffer]byte
+	// cut says that the client's bytes ended below TLS; it belongs to who reads.
+	cut bool
 
 	mu      sync.Mutex
 	target  *net.TCPConn
@@ -29,6 +31,13 @@ var (
 	errAborted = errors.New("connection is being ended")
 	errTarget  = errors.New("the container does not listen")
 )
+
+// Read notes the end of the client's bytes, of which TLS makes a regular end if it falls between two records.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	c.cut = c.cut || err == io.EOF
+	return n, err
+}
 
 // temporary tells whether accepting failed for want of something that may be there again.
 func temporary(err error) bool {
@@ -178,7 +187,7 @@ func (c *conn) upload(t *tls.Conn) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF && !c.cut {
 			return nil
 		}
 		if err != nil {

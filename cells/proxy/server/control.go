@@ -23,7 +23,7 @@ const maxBody = 4 << 20
 
 // controls answers calls.
 type controls struct {
-	p   *process
+	p   *assembled
 	end <-chan struct{} // closed when no more calls are answered
 
 	mu sync.Mutex // orders what is kept as what is done
@@ -98,7 +98,7 @@ func (c *controls) remove(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers calls, and successors, until ctx ends or one has taken over.
-func (p *process) serve(ctx context.Context) error {
+func (p *assembled) serve(ctx context.Context) error {
 	asked := make(chan *net.UnixConn)
 	go func() {
 		defer close(asked)
@@ -137,7 +137,7 @@ func (p *process) serve(ctx context.Context) error {
 }
 
 // answer answers calls until ctx ends or a successor asks, which it returns. The control socket stays open.
-func (p *process) answer(ctx context.Context, asked <-chan *net.UnixConn) (*net.UnixConn, error) {
+func (p *assembled) answer(ctx context.Context, asked <-chan *net.UnixConn) (*net.UnixConn, error) {
 	socket, err := duplicate(p.held.control)
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func duplicate(l *net.UnixListener) (*net.UnixListener, error) {
 }
 
 // handOver passes everything on and returns when the successor is ready.
-func (p *process) handOver(c *net.UnixConn) error {
+func (p *assembled) handOver(c *net.UnixConn) error {
 	if err := c.SetWriteDeadline(time.Now().Add(handoverTimeout)); err != nil {
 		return err
 	}

@@ -36,8 +36,8 @@ const debugRetry = time.Second
 // errHandedOver ends the work of a process that has a successor.
 var errHandedOver = errors.New("handed over")
 
-// process is the assembled daemon.
-type process struct {
+// assembled is the daemon, put together.
+type assembled struct {
 	cfg     *Config
 	log     *slog.Logger
 	relay   *relay.Relay
@@ -71,7 +71,7 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	return err
 }
 
-func newProcess(cfg *Config, log *slog.Logger) (*process, error) {
+func newProcess(cfg *Config, log *slog.Logger) (*assembled, error) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r, err := relay.New(cfg.relay(), log, relay.NewMeter(reg))
@@ -85,7 +85,7 @@ func newProcess(cfg *Config, log *slog.Logger) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{cfg: cfg, log: log, relay: r, held: h, metrics: reg}
+	p := &assembled{cfg: cfg, log: log, relay: r, held: h, metrics: reg}
 	if p.state, err = state.Open(h.path(proxy.ContainersDir)); err != nil {
 		h.close()
 		return nil, err
@@ -107,7 +107,7 @@ func newProcess(cfg *Config, log *slog.Logger) (*process, error) {
 }
 
 // debug serves the debug address, which the process before may have for a moment yet.
-func (p *process) debug(ctx context.Context) error {
+func (p *assembled) debug(ctx context.Context) error {
 	healthy := func() error { return nil }
 	serve := daemon.Debug(p.cfg.DebugAddress, p.metrics, healthy)
 	for {

@@ -26,8 +26,12 @@ const (
 // MaxSocketPath is what fits into the address of a Unix socket, in bytes.
 const MaxSocketPath = 106
 
-// callTimeout bounds a call. The proxy does nothing that takes long.
-const callTimeout = 10 * time.Second
+const (
+	// callTimeout bounds a call. The proxy does nothing that takes long.
+	callTimeout = 10 * time.Second
+	// repeatEvery is how often a call is repeated that got no answer: the process is being started again.
+	repeatEvery = 20 * time.Millisecond
+)
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 20
@@ -47,7 +51,8 @@ type Status struct {
 	Problems map[string]string `json:"problems,omitempty"`
 }
 
-// Client talks to the proxy of a directory. Its methods may be called concurrently.
+// Client talks to the proxy of a directory. Its methods may be called concurrently. Set, Remove and List wait for
+// a process that is being started or replaced, up to 10 s.
 type Client struct {
 	dir  string
 	http *http.Client
@@ -70,19 +75,19 @@ func (c *Client) Set(ctx context.Context, container Container) error {
 	if err := container.Check(); err != nil {
 		return fmt.Errorf("proxy for container %s: %w", container.ID, err)
 	}
-	return c.call(ctx, http.MethodPut, "/v1/containers/"+url.PathEscape(container.ID), container, nil)
+	return c.insist(ctx, http.MethodPut, "/v1/containers/"+url.PathEscape(container.ID), container, nil)
 }
 
 // Remove closes all listeners and connections of a container; one that is not known is no error. When it
 // returns, nothing reaches the container through the proxy any more.
 func (c *Client) Remove(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(id), nil, nil)
+	return c.insist(ctx, http.MethodDelete, "/v1/containers/"+url.PathEscape(id), nil, nil)
 }
 
 // List returns all containers, in the order of their IDs.
 func (c *Client) List(ctx context.Context) ([]Status, error) {
 	var all []Status
-	err := c.call(ctx, http.MethodGet, "/v1/containers", nil, &all)
+	err := c.insist(ctx, http.MethodGet, "/v1/containers", nil, &all)
 	return all, err
 }
 
@@ -107,6 +112,29 @@ func (c *Client) Await(ctx context.Context) error {
 	_, _ = io.Copy(io.Discard, resp.Body) // its end, in whatever way, is the news
 	return ctx.Err()
 }
+
+// insist repeats a call until it is answered, for up to callTimeout; all calls may be repeated.
+func (c *Client) insist(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	for {
+		err := c.call(ctx, method, path, in, out)
+		var refused *refusal
+		if err == nil || errors.As(err, &refused) {
+			return err
+		}
+		select {
+		case <-time.After(repeatEvery):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// refusal is an answer that is an error.
+type refusal struct{ text string }
+
+func (r *refusal) Error() string { return r.text }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -134,7 +162,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	case err != nil:
 		return failed(err)
 	case resp.StatusCode >= 300:
-		return failed(errors.New(string(bytes.TrimSpace(text))))
+		return failed(&refusal{string(bytes.TrimSpace(text))})
 	case out != nil:
 		if err := json.Unmarshal(text, out); err != nil {
 			return failed(err)

@@ -21,6 +21,9 @@ import (
 // maxBody bounds the body of a call, in bytes.
 const maxBody = 4 << 20
 
+// finishTimeout is how long calls in hand may take when no more are answered.
+const finishTimeout = 2 * time.Second
+
 // controls answers calls.
 type controls struct {
 	p   *assembled
@@ -144,21 +147,26 @@ func (p *assembled) answer(ctx context.Context, asked <-chan *net.UnixConn) (*ne
 	}
 	end := make(chan struct{})
 	c := &controls{p: p, end: end}
-	calls, stop := context.WithCancel(context.WithoutCancel(ctx))
+	calls := &http.Server{Handler: c.handler(), ReadHeaderTimeout: daemon.ReadHeaderTimeout}
 	done := make(chan error, 1)
-	go func() { done <- daemon.ServeHTTP(calls, socket, c.handler()) }()
+	go func() { done <- calls.Serve(socket) }()
 	var successor *net.UnixConn
 	select {
 	case <-ctx.Done():
 	case successor = <-asked:
 	case err = <-done:
-		stop()
 		close(end)
 		return nil, failed("control socket", err)
 	}
 	close(end)
-	stop()
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	_ = calls.Shutdown(finish)
 	<-done
+	// What was accepted last is known to the server only now.
+	if calls.Shutdown(finish) != nil {
+		calls.Close()
+	}
 	return successor, nil
 }
 

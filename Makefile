@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 export CGO_ENABLED ?= 0
 
-DAEMONS := ./bbs/cmd/bbs ./auctioneer/cmd/auctioneer ./rep/cmd/rep ./route-emitter/cmd/route-emitter ./gorouter/cmd/gorouter ./cells/guest/cmd/muster-init
+DAEMONS := ./bbs/cmd/bbs ./auctioneer/cmd/auctioneer ./rep/cmd/rep ./route-emitter/cmd/route-emitter ./gorouter/cmd/gorouter ./cells/guest/cmd/muster-init ./cells/proxy/cmd/cell-proxy
 APPS := ./integration/apps/hello
 # Packages whose tests change the host's network and mounts, and compare them before and after: one at a time.
 ALONE := ./cells/containerd/... ./integration/...

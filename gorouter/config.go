@@ -38,6 +38,8 @@ type Config struct {
 	EndpointDialTimeout daemon.Duration `json:"endpoint_dial_timeout" help:"how long connecting to an endpoint may take, 1ms to 1m; shorter moves on sooner and gives up on slow networks"`
 	TLSHandshakeTimeout daemon.Duration `json:"tls_handshake_timeout" help:"how long the TLS handshake with an endpoint may take, 1ms to 1m"`
 	BackendCAFile       string          `json:"backend_ca_file" help:"PEM file with CAs trusted for endpoints with TLS, beside the system's"`
+	BackendCertFile     string          `json:"backend_cert_file" help:"PEM file with the router's certificate for endpoints with TLS that ask for one; read again when it changes; empty: none"`
+	BackendKeyFile      string          `json:"backend_key_file" help:"PEM file with the key of backend_cert_file"`
 	RequestTimeout      daemon.Duration `json:"request_timeout" help:"how long a request may take from its head to the end of the response, upgraded connections excepted; 0: for ever"`
 	ReadHeaderTimeout   daemon.Duration `json:"read_header_timeout" help:"how long a client may take to send a head it has begun, up to 10m, 0: for ever; longer lets slow clients hold connections"`
 	FrontendIdleTimeout daemon.Duration `json:"frontend_idle_timeout" help:"how long a client's connection may be unused, 0: for ever"`
@@ -89,6 +91,9 @@ func (c *Config) Validate() error {
 	}
 	if !c.NATSPlaintext {
 		errs = append(errs, c.TLS.Problems("tls_")...)
+	}
+	if (c.BackendCertFile == "") != (c.BackendKeyFile == "") {
+		bad("backend_cert_file %q and backend_key_file %q: name both or neither", c.BackendCertFile, c.BackendKeyFile)
 	}
 	within := func(name string, v daemon.Duration, low, high time.Duration) {
 		if d := time.Duration(v); d < low || d > high {

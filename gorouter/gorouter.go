@@ -122,6 +122,12 @@ func (c *Config) proxy() (proxy.Config, error) {
 		ClientIdle: time.Duration(c.FrontendIdleTimeout), BackendIdle: time.Duration(c.BackendIdleTimeout),
 		EmptyIs503: c.EmptyPool503, ForceHTTPS: c.ForceHTTPS, SanitizeProto: c.SanitizeProto,
 	}
+	if c.BackendCertFile != "" {
+		var err error
+		if p.BackendCert, err = identity.KeyPair(c.BackendCertFile, c.BackendKeyFile); err != nil {
+			return p, fmt.Errorf("backend_cert_file and backend_key_file: %w", err)
+		}
+	}
 	if c.BackendCAFile == "" {
 		return p, nil
 	}

@@ -286,9 +286,9 @@ func TestValidateReportsEverything(t *testing.T) {
 	if err := cfg.Validate(); err != nil {
 		t.Error(err)
 	}
-	cfg.HTTPAddress, cfg.MaxAttempts, cfg.StaleThreshold, cfg.NATSURLs = "x", 0, 1, nil
+	cfg.HTTPAddress, cfg.MaxAttempts, cfg.StaleThreshold, cfg.NATSURLs, cfg.BackendKeyFile = "x", 0, 1, nil, "k"
 	err := cfg.Validate()
-	for _, want := range []string{`http_address "x"`, "max_attempts 0: want 1 to 16", "stale_threshold 1ns: want 40s", "nats_urls is empty"} {
+	for _, want := range []string{`backend_cert_file "" and backend_key_file "k": name both or neither`, `http_address "x"`, "max_attempts 0: want 1 to 16", "stale_threshold 1ns: want 40s", "nats_urls is empty"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in: %v", want, err)
 		}

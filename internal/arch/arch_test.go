@@ -26,6 +26,8 @@ var cores = map[string]string{
 	"muster/cells/fetch/cache":   "what is kept of what was downloaded",
 	"muster/cells/firewall":      "which packets may leave a container",
 	"muster/cells/guest/record":  "what a container tells the cell",
+	"muster/cells/credential":    "what an instance's certificates say, and when they are due",
+	"muster/cells/ports":         "how the ports of an instance are reached",
 	"muster/rep/ledger":          "what a cell may still accept",
 	"muster/rep/align":           "containers against instances",
 	"muster/rep/recipe":          "from what is desired to what is run",

@@ -199,6 +199,14 @@ func signed(chain []*x509.Certificate, pool *x509.CertPool, usage x509.ExtKeyUsa
 	return nil
 }
 
+// KeyPair reads a certificate with its key, and returns what reads them again when they change, at most once a
+// second.
+func KeyPair(certFile, keyFile string) (func() (*tls.Certificate, error), error) {
+	pair := &reloader{cert: certFile, key: keyFile}
+	_, err := pair.get()
+	return pair.get, err
+}
+
 // reloader keeps a key pair and reads it again when its files change, at most once a second.
 type reloader struct {
 	cert, key string
@@ -225,7 +233,7 @@ func (r *reloader) get() (*tls.Certificate, error) {
 		if r.pair != nil {
 			return r.pair, nil // half-replaced files: the old pair serves until both are there
 		}
-		return nil, fmt.Errorf("load cert_file and key_file: %w", perr)
+		return nil, fmt.Errorf("load certificate and key: %w", perr)
 	}
 	r.pair = &pair
 	if err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"muster/bbs/lrp"
+	"muster/cells/ports"
 )
 
 var defaults = Options{UnregisterRepeats: 3, GuardShare: 0.5, GuardMinimum: 20}
@@ -178,6 +179,35 @@ func TestB12_9_Addresses(t *testing.T) {
 				t.Errorf("%+v", b)
 			}
 		})
+	}
+}
+
+// An app's port 8080 is reached at two ports of its proxy: routers use the first, and it alone has a host port. With
+// only the proxy reachable from outside there is no plain port.
+func TestPortsOfTheProxy(t *testing.T) {
+	t.Parallel()
+	rules := ports.Rules{TLS: true, OnlyTLS: true}
+	layout, err := ports.Layout([]uint32{2222, 8080}, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := ports.WithHostPorts(layout, rules, []uint16{61010, 61011})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for preferred, want := range map[lrp.PreferredAddress]Registration{
+		lrp.PreferHost:     {Host: "10.0.0.1", TLSPort: 61011},
+		lrp.PreferInstance: {Host: "172.16.0.1", Port: 8080, TLSPort: 61002},
+	} {
+		tb := New(defaults)
+		tb.SetDesired(desire(1, 1, route("a.example", "")))
+		out := tb.Change(after(with(running(0, 1), func(a *lrp.Actual) { a.NetInfo.Preferred, a.NetInfo.Ports = preferred, all })))
+		if len(out.Messages) != 1 {
+			t.Fatalf("messages %+v", out.Messages)
+		}
+		if b := out.Messages[0].Body; b.Host != want.Host || b.Port != want.Port || b.TLSPort != want.TLSPort || b.ServerCertDomainSAN != "i0" {
+			t.Errorf("preferred %v: %+v", preferred, b)
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ const (
 	Rejected
 	BadGateways
 	BackendExhausted
+	BackendInvalidID
+	BackendInvalidCert
+	BackendHandshakeFailed
 	WebSocketUpgrades
 	WebSocketFailures
 	Retries
@@ -37,25 +40,28 @@ const (
 )
 
 var names = [counters]struct{ name, status, help string }{
-	Requests:           {"gorouter_total_requests", "", "Requests sent to backends, each attempt counted."},
-	Responses2xx:       {"gorouter_responses", "2xx", ""},
-	Responses3xx:       {"gorouter_responses", "3xx", ""},
-	Responses4xx:       {"gorouter_responses", "4xx", ""},
-	Responses5xx:       {"gorouter_responses", "5xx", ""},
-	ResponsesOther:     {"gorouter_responses", "xxx", ""},
-	Rejected:           {"gorouter_rejected_requests", "", "Requests refused by the router: no host, no route."},
-	BadGateways:        {"gorouter_bad_gateways", "", "Requests answered 502."},
-	BackendExhausted:   {"gorouter_backend_exhausted_conns", "", "Requests refused because every endpoint had all it may have in hand."},
-	WebSocketUpgrades:  {"gorouter_websocket_upgrades", "", "WebSockets opened."},
-	WebSocketFailures:  {"gorouter_websocket_failures", "", "WebSockets asked for that no backend could open."},
-	Retries:            {"gorouter_retries", "", "Attempts after the first of a request."},
-	ClientGone:         {"gorouter_client_cancelled", "", "Requests whose client left before the response was complete."},
-	BytesIn:            {"gorouter_request_body_bytes", "", "Bytes of request bodies."},
-	BytesOut:           {"gorouter_response_body_bytes", "", "Bytes of response bodies."},
-	RegistryMessages:   {"gorouter_registry_messages", "", "router.register messages taken in."},
-	UnregistryMessages: {"gorouter_unregistry_messages", "", "router.unregister messages taken in."},
-	BadMessages:        {"gorouter_rejected_messages", "", "Route messages that could not be understood."},
-	RoutesPruned:       {"gorouter_routes_pruned", "", "Endpoints removed because nobody registered them again."},
+	Requests:               {"gorouter_total_requests", "", "Requests sent to backends, each attempt counted."},
+	Responses2xx:           {"gorouter_responses", "2xx", ""},
+	Responses3xx:           {"gorouter_responses", "3xx", ""},
+	Responses4xx:           {"gorouter_responses", "4xx", ""},
+	Responses5xx:           {"gorouter_responses", "5xx", ""},
+	ResponsesOther:         {"gorouter_responses", "xxx", ""},
+	Rejected:               {"gorouter_rejected_requests", "", "Requests refused by the router: no host, no route."},
+	BadGateways:            {"gorouter_bad_gateways", "", "Requests answered 502."},
+	BackendExhausted:       {"gorouter_backend_exhausted_conns", "", "Requests refused because every endpoint had all it may have in hand."},
+	BackendInvalidID:       {"gorouter_backend_invalid_id", "", "Requests answered 503 because the endpoint was not the instance that was registered."},
+	BackendInvalidCert:     {"gorouter_backend_invalid_tls_cert", "", "Requests answered 526 because the endpoint's certificate was not trusted."},
+	BackendHandshakeFailed: {"gorouter_backend_tls_handshake_failed", "", "Requests answered 525 because the endpoint spoke no TLS, or none that fits."},
+	WebSocketUpgrades:      {"gorouter_websocket_upgrades", "", "WebSockets opened."},
+	WebSocketFailures:      {"gorouter_websocket_failures", "", "WebSockets asked for that no backend could open."},
+	Retries:                {"gorouter_retries", "", "Attempts after the first of a request."},
+	ClientGone:             {"gorouter_client_cancelled", "", "Requests whose client left before the response was complete."},
+	BytesIn:                {"gorouter_request_body_bytes", "", "Bytes of request bodies."},
+	BytesOut:               {"gorouter_response_body_bytes", "", "Bytes of response bodies."},
+	RegistryMessages:       {"gorouter_registry_messages", "", "router.register messages taken in."},
+	UnregistryMessages:     {"gorouter_unregistry_messages", "", "router.unregister messages taken in."},
+	BadMessages:            {"gorouter_rejected_messages", "", "Route messages that could not be understood."},
+	RoutesPruned:           {"gorouter_routes_pruned", "", "Endpoints removed because nobody registered them again."},
 }
 
 // buckets are the upper bounds of the latency histograms, in milliseconds.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -71,13 +72,19 @@ func dialFailure(err error) error {
 		f.status = 526
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls:"):
 		f.status = 525
-		for _, about := range []string{"bad certificate", "unknown certificate", "certificate required"} {
-			if strings.Contains(err.Error(), about) {
-				f.status = 496
-			}
+		if refusesOurs(err) {
+			f.status = 496
 		}
 	}
 	return f
+}
+
+// refusesOurs tells whether a backend wants another certificate of the router than it got.
+func refusesOurs(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "remote error: tls:") && slices.ContainsFunc(
+		[]string{"bad certificate", "unknown certificate", "expired certificate", "certificate required"},
+		func(about string) bool { return strings.Contains(text, about) })
 }
 
 // judge says what follows from an error after the request was, at least in part, written: unsent says
@@ -99,6 +106,10 @@ func (c *conn) judge(u *upstream, err error, unsent bool) error {
 	var refused *http1.Error
 	if errors.As(err, &refused) {
 		return &failure{err: fmt.Errorf("backend's response: %w", err), status: 502}
+	}
+	if !u.reused && u.w == 0 && refusesOurs(err) {
+		// With TLS 1.3 the router's handshake is over before the backend has looked at its certificate.
+		return &failure{err: err, status: 496, retry: c.inHand, mark: true}
 	}
 	f := failure{err: err, status: 502}
 	closed := errors.Is(err, io.EOF)

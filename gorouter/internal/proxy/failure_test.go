@@ -3,12 +3,14 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"crypto/x509"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"muster/gorouter/internal/meter"
 	"muster/gorouter/routes"
+	"muster/internal/identity"
 )
 
 func TestAClientThatLeavesLetsTheBackendGo(t *testing.T) {
@@ -242,11 +246,16 @@ func TestBackendsWithTLS(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(ts.Certificate())
 	plain := web(t, func(http.ResponseWriter, *http.Request) {})
-	ask := func(ca *x509.CertPool, id ID) (int, string) {
+	ask := func(ca *x509.CertPool, id ID, counted ...meter.Counter) (int, string) {
 		w := newWorld(t, func(c *Config) { c.BackendCAs = ca })
 		w.table, _ = w.table.Register("app.test", routes.Endpoint[*Backend]{Info: routes.Info{Address: id.Address}, Link: w.s.Backend(id)}, NewTurn(0), time.Unix(1, 0))
 		w.s.SetTable(w.table)
 		resp, body := w.get("GET", "/", "")
+		for _, c := range counted {
+			if n := w.m.Total(c); n != 1 {
+				t.Errorf("%d answers with %d are counted, want 1", n, resp.StatusCode)
+			}
+		}
 		return resp.StatusCode, body
 	}
 	addr := ts.Listener.Addr().String()
@@ -254,17 +263,102 @@ func TestBackendsWithTLS(t *testing.T) {
 		t.Errorf("right name: %d %q", status, body)
 	}
 	for name, tc := range map[string]struct {
-		id   ID
-		ca   *x509.CertPool
-		want int
+		id      ID
+		ca      *x509.CertPool
+		want    int
+		counted meter.Counter
 	}{
-		"another instance": {ID{Address: addr, TLS: true, ServerName: "other"}, pool, 503},
-		"untrusted":        {ID{Address: addr, TLS: true, ServerName: "example.com"}, x509.NewCertPool(), 526},
-		"plain text":       {ID{Address: plain, TLS: true, ServerName: "example.com"}, pool, 525},
+		"another instance": {ID{Address: addr, TLS: true, ServerName: "other"}, pool, 503, meter.BackendInvalidID},
+		"untrusted":        {ID{Address: addr, TLS: true, ServerName: "example.com"}, x509.NewCertPool(), 526, meter.BackendInvalidCert},
+		"plain text":       {ID{Address: plain, TLS: true, ServerName: "example.com"}, pool, 525, meter.BackendHandshakeFailed},
 	} {
-		if status, _ := ask(tc.ca, tc.id); status != tc.want {
+		if status, _ := ask(tc.ca, tc.id, tc.counted); status != tc.want {
 			t.Errorf("%s: got %d, want %d", name, status, tc.want)
 		}
+	}
+}
+
+// clientCA makes a CA of its own for routers, and a certificate by it.
+func clientCA(t *testing.T) (*x509.CertPool, *tls.Certificate) {
+	t.Helper()
+	dir := t.TempDir()
+	ca, err := identity.OpenCA(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := ca.Issue(identity.ID{Role: identity.Gorouter})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(f.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	return pool, &pair
+}
+
+// A backend that asks for a certificate of the router gets it. One that refuses it has processed nothing, though
+// with TLS 1.3 the request is on its way by then: another endpoint is asked, whatever the request is.
+func TestBackendsThatAskForACertificate(t *testing.T) {
+	t.Parallel()
+	trusted, own := clientCA(t)
+	_, foreign := clientCA(t)
+	pool := x509.NewCertPool()
+	asking := func(version uint16) string {
+		ts := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
+		ts.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are the point
+		ts.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trusted, MaxVersion: version}
+		ts.StartTLS()
+		t.Cleanup(ts.Close)
+		pool.AddCert(ts.Certificate())
+		return ts.Listener.Addr().String()
+	}
+	old, current := asking(tls.VersionTLS12), asking(tls.VersionTLS13)
+	free := web(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	for name, tc := range map[string]struct {
+		cert    *tls.Certificate
+		address []string
+		want    int
+	}{
+		"the right one, TLS 1.2":  {own, []string{old}, 200},
+		"the right one, TLS 1.3":  {own, []string{current}, 200},
+		"none, TLS 1.2":           {nil, []string{old}, 525}, // the alert says no more than that
+		"none, TLS 1.3":           {nil, []string{current}, 496},
+		"a wrong one, TLS 1.2":    {foreign, []string{old}, 496},
+		"a wrong one, TLS 1.3":    {foreign, []string{current}, 496},
+		"none, another, TLS 1.2":  {nil, []string{old, free}, 200},
+		"none, another, TLS 1.3":  {nil, []string{current, free}, 200},
+		"wrong, another, TLS 1.3": {foreign, []string{current, free}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(c *Config) {
+				c.BackendCAs = pool
+				if tc.cert != nil {
+					c.BackendCert = func() (*tls.Certificate, error) { return tc.cert, nil }
+				}
+			})
+			for _, a := range tc.address {
+				id := ID{Address: a, TLS: a != free, ServerName: "example.com"}
+				w.table, _ = w.table.Register("app.test", routes.Endpoint[*Backend]{Info: routes.Info{Address: a}, Link: w.s.Backend(id)}, NewTurn(0), time.Unix(1, 0))
+			}
+			w.s.SetTable(w.table)
+			for range 8 { // the turn of each endpoint
+				for _, e := range w.table.Lookup([]byte("app.test"), nil).Endpoints {
+					e.Link.failed.Store(0)
+				}
+				resp, body := w.get("POST", "/", "hello")
+				if resp.StatusCode != tc.want || tc.want == 200 && body != "hello" {
+					t.Errorf("got %d %q (%s), want %d", resp.StatusCode, body, resp.Header.Get("X-Cf-RouterError"), tc.want)
+				}
+			}
+		})
 	}
 }
 

@@ -235,7 +235,7 @@ func (c *conn) exchange(u *upstream) error {
 	c.buildAsk(u.b)
 	n, err := u.c.Write(c.ask)
 	if err != nil {
-		return c.judge(u, err, n < len(c.ask))
+		return c.judge(u, u.reason(err), n < len(c.ask))
 	}
 	if c.inHand {
 		c.waiting.Store(waitingNew)

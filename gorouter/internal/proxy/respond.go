@@ -272,9 +272,16 @@ func (c *conn) fail(err error) {
 		return
 	}
 	a := answer{status: f.status, failure: c.failure}
-	if f.status == 502 {
+	switch f.status {
+	case 502:
 		c.meter.Add(meter.BadGateways, 1)
 		a.text = "Registered endpoint failed to handle the request."
+	case 503:
+		c.meter.Add(meter.BackendInvalidID, 1)
+	case 525:
+		c.meter.Add(meter.BackendHandshakeFailed, 1)
+	case 526:
+		c.meter.Add(meter.BackendInvalidCert, 1)
 	}
 	c.answer(a)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -59,6 +60,8 @@ type Config struct {
 	ForceHTTPS, SanitizeProto bool
 	// BackendCAs are trusted for endpoints with TLS, beside the system's.
 	BackendCAs *x509.CertPool
+	// BackendCert returns the certificate of the router, for endpoints with TLS that ask for one; nil: it has none.
+	BackendCert func() (*tls.Certificate, error)
 }
 
 // Server serves clients with the routes of the table it was last given.

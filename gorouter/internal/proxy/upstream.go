@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"syscall"
 	"time"
@@ -60,15 +61,29 @@ func (b *Backend) dial() (*upstream, error) {
 func (u *upstream) handshake() error {
 	ctx, cancel := context.WithTimeout(context.Background(), u.b.s.cfg.TLSTimeout)
 	defer cancel()
-	t := tls.Client(u.c, &tls.Config{
-		ServerName: u.b.ServerName, RootCAs: u.b.s.cfg.BackendCAs, MinVersion: tls.VersionTLS12,
-	})
+	cfg := &tls.Config{ServerName: u.b.ServerName, RootCAs: u.b.s.cfg.BackendCAs, MinVersion: tls.VersionTLS12}
+	if own := u.b.s.cfg.BackendCert; own != nil {
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own() }
+	}
+	t := tls.Client(u.c, cfg)
 	if err := t.HandshakeContext(ctx); err != nil {
 		u.c.Close()
 		return err
 	}
 	u.c = t
 	return nil
+}
+
+// reason returns why a write failed: a backend that refuses the router's certificate says so, and then closes.
+func (u *upstream) reason(err error) error {
+	if closed := errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET); !closed || !u.b.TLS || u.reused {
+		return err
+	}
+	var one [1]byte
+	if _, said := u.c.Read(one[:]); said != nil && refusesOurs(said) {
+		return said
+	}
+	return err
 }
 
 // alive says that the backend has neither closed the connection nor sent anything since its last response.

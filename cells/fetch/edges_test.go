@@ -4,12 +4,15 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"muster/cells/engine"
 )
@@ -107,4 +110,90 @@ func dirs(t *testing.T, dir string) []string {
 		names = append(names, d.Name())
 	}
 	return names
+}
+
+// A server that could compress is not asked to: the sum is that of the file as it is kept there.
+func TestNothingIsCompressedOnTheWay(t *testing.T) {
+	t.Parallel()
+	raw := tgz(t, "one")
+	sum := sha256.Sum256(raw)
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("Accept-Encoding is %s", r.Header.Get("Accept-Encoding"))
+		}
+		// Some servers say so of each file with the name of a compressed one.
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(raw)
+	}))
+	content, _ := get(t, open(t, t.TempDir()), Request{URL: url, ChecksumAlgorithm: "sha256", ChecksumValue: hex.EncodeToString(sum[:])})
+	if content != "one" {
+		t.Errorf("got %q", content)
+	}
+}
+
+// When Close returns nothing is under way any more.
+func TestCloseEndsDownloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := virtual(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write(tarOfNoise(1000))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := f.Archive(context.Background(), Request{URL: "http://origin"})
+			ended <- err
+		}()
+		synctest.Wait()
+		if left := dirs(t, f.store.tmp()); len(left) != 1 {
+			t.Fatalf("under way are %v", left)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := dirs(t, f.store.tmp()); len(left) != 0 {
+			t.Errorf("left are %v", left)
+		}
+		failed(t, <-ended, "Downloading failed", "the cell stops downloading")
+		_, err := f.Archive(context.Background(), Request{URL: "http://origin"})
+		failed(t, err, "Downloading failed", "the cell stops downloading")
+	})
+}
+
+func TestTooLongADownload(t *testing.T) {
+	t.Parallel()
+	b := &body{ctx: t.Context(), src: strings.NewReader("xx"), n: MaxDownload - 1}
+	if _, err := io.Copy(io.Discard, b); err == nil || err.Error() != "the download has more than 8589934592 bytes" || worthRetrying(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A download that succeeds just when the last who waited has left is used by nobody.
+func TestArrivalAfterAllLeft(t *testing.T) {
+	t.Parallel()
+	f := open(t, t.TempDir())
+	j, err := archiveJob(Request{URL: serve(t, &origin{content: tgz(t, "one"), etag: `"1"`}), CacheKey: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fl := &flight{user: "flight", cancel: func() {}, done: make(chan struct{})}
+	it, cached, err := f.download(t.Context(), j, fl.user)
+	f.arrive(j.id, fl, it, cached, err)
+	if u := f.Usage(); err != nil || u.Entries != 1 || u.Held != 0 {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
+func TestDirectoryTakenAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := open(t, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.Archive(t.Context(), Request{URL: serve(t, &origin{content: tgz(t, "one")})})
+	failed(t, err, "Downloading failed", "no such file or directory")
+	if len(f.store.items) != 0 {
+		t.Errorf("left are %v", f.store.items)
+	}
 }

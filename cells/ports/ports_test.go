@@ -71,6 +71,27 @@ func TestLayoutRefuses(t *testing.T) {
 	}
 }
 
+// An app that has the first ports of the proxy pushes the proxy as far as the port for other containers.
+func TestTheProxySkipsContainerTLS(t *testing.T) {
+	t.Parallel()
+	asked := make([]uint32, Max)
+	for i := range asked {
+		asked[i] = FirstProxy + uint32(i)
+	}
+	layout, err := Layout(asked, Rules{TLS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range layout {
+		if m.ContainerTLSProxyPort == ContainerTLS {
+			t.Errorf("port %d has got %d", m.ContainerPort, ContainerTLS)
+		}
+	}
+	if last := layout[Max-1].ContainerTLSProxyPort; last != FirstProxy+2*Max {
+		t.Errorf("the last has got %d", last)
+	}
+}
+
 // No two ports of one container meet, and none of one host.
 func TestPortsDoNotMeet(t *testing.T) {
 	t.Parallel()

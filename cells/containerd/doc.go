@@ -6,8 +6,11 @@
 //	StateDir/containers/ID   directory: made first, removed last, so that everything is found again
 //	    spec.json            what was asked of the network, written before the network is touched
 //	    network.json         what the network gave: present when it is complete
-//	    started              present from just before the process is started
-//	    stdout, stderr       what the process wrote; the shim appends, no caller has to live for it
+//	    started              present from just before the init is started
+//	    guest                what the init is given, mounted read-only: itself, inbox, and program.json, which
+//	                         is written last and makes the container complete
+//	    log, events          what the init wrote; the shim appends, no caller has to live for it
+//	    notes                lines of the cell, in the form of the log
 //	    hosts, hostname, resolv.conf
 //	StateDir/netns/ID        the network namespace, a bind mount
 //	CNI                      veth, address (leases in StateDir/ipam), port mappings

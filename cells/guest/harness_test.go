@@ -56,6 +56,7 @@ type box struct {
 	once   sync.Once
 	before []string // shell commands that run as the first process before it becomes the init
 	log    *os.File // nil: a file
+	prefix string   // command that executes the init
 }
 
 // newBox prepares an init with a program.
@@ -72,7 +73,7 @@ func newBox(t testing.TB, p step.Program) *box {
 func (b *box) start() *box {
 	b.t.Helper()
 	script := append([]string{"set -e", "mount --make-rprivate /", "mount -t proc proc /proc"}, b.before...)
-	script = append(script, fmt.Sprintf("exec %s %s", program, b.dir))
+	script = append(script, fmt.Sprintf("exec %s %s %s", b.prefix, program, b.dir))
 	cmd := exec.Command("/bin/sh", "-c", strings.Join(script, "\n"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
 	return b.launch(cmd)
@@ -219,15 +220,23 @@ func (b *box) awaitEvent(name step.EventName) {
 
 func (b *box) await(what string, there func() bool) {
 	b.t.Helper()
-	ticker := time.NewTicker(2 * time.Millisecond) // files have no way to tell by themselves
-	defer ticker.Stop()
+	if !poll(there) {
+		b.t.Fatalf("no %s; events %v, log:\n%s", what, b.names(), strings.Join(b.lines(), "\n"))
+	}
+}
+
+// poll asks until something is there; it tells whether it came to be.
+func poll(there func() bool) bool {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
 	for end := time.After(patience); !there(); {
 		select {
-		case <-ticker.C:
+		case <-tick.C:
 		case <-end:
-			b.t.Fatalf("no %s; events %v, log:\n%s", what, b.names(), strings.Join(b.lines(), "\n"))
+			return false
 		}
 	}
+	return true
 }
 
 // sh is an action that runs a shell script.

@@ -1,12 +1,12 @@
 package guest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -91,9 +91,10 @@ func (h *host) execute(p step.Process, files []int) (*child, error) {
 // await waits for the end of a process, and then for the output that it left.
 func (p *process) await() {
 	<-p.child.ended
-	deadline := time.After(drainWait)
+	within, cancel := context.WithTimeout(context.Background(), drainWait)
+	defer cancel()
 	for _, one := range p.pumps {
-		one.drain(deadline)
+		one.drain(within)
 	}
 	p.exit = step.Exit{Code: p.child.code(), OutOfMemory: p.outOfMemory()}
 	close(p.ended)

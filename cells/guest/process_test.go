@@ -158,12 +158,21 @@ func TestNofileByDefault(t *testing.T) {
 	}
 }
 
-// A process of the container learns nothing from the init.
+// A process of the container learns nothing from the init, also one of root, as containers have it: without the capabilities to look into
+// others.
 func TestPrivate(t *testing.T) {
 	t.Parallel()
-	a := sh("cat /proc/1/environ; ls /proc/1/fd; cat /proc/1/maps | head -1; kill -KILL 1; kill -TERM 1; echo over")
-	a.Run.User = "nobody"
-	b := newBox(t, plan(a)).start()
+	private(t, "nobody", "kill -KILL 1; kill -TERM 1; echo over")
+	private(t, "root", "kill -KILL 1; echo over")
+}
+
+func private(t *testing.T, user, script string) {
+	t.Helper()
+	a := sh("cat /proc/1/environ; ls -l /proc/1/fd/0; cat /proc/1/maps | head -1; " + script)
+	a.Run.User = user
+	b := newBox(t, plan(a))
+	b.prefix = "setpriv --bounding-set=-sys_ptrace,-sys_admin,-perfmon"
+	b.start()
 	if r := b.result(); r.Failed {
 		t.Errorf("%+v", r)
 	}

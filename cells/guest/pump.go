@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -88,11 +89,11 @@ func (p *pump) readPresent(buf []byte) error {
 	})
 }
 
-// drain makes a pump read what there is now, and waits for that.
-func (p *pump) drain(deadline <-chan time.Time) {
+// drain makes a pump read what there is now, and waits for that until ctx ends.
+func (p *pump) drain(ctx context.Context) {
 	_ = p.from.SetReadDeadline(time.Unix(1, 0)) // wakes it up; one that has ended needs no waking
 	select {
 	case <-p.drained:
-	case <-deadline:
+	case <-ctx.Done():
 	}
 }

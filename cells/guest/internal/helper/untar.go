@@ -167,8 +167,8 @@ func (x *extraction) attributes(name string, h *tar.Header) error {
 func (x *extraction) finish() error {
 	for _, h := range slices.Backward(x.dirs) {
 		name := local(h.Name)
-		if name == "." { // the place itself is as it was, or was made
-			continue
+		if info, err := x.to.Stat(name); name == "." || err == nil && !info.IsDir() {
+			continue // the place itself stays as it is; and a later entry may have taken the place of another
 		}
 		if err := errors.Join(x.own(name, h), x.attributes(name, h)); err != nil {
 			return fmt.Errorf("entry %q: %w", h.Name, bare(err))

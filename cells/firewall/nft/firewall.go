@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -40,8 +41,9 @@ const (
 	// socketBytes is the room for one transaction, and for its answers: thousands of rules. The kernel
 	// takes only what is needed.
 	socketBytes = 64 << 20
-	// answerWithin bounds the wait for the kernel, which answers at once.
-	answerWithin = 10 * time.Second
+	// answerWithin bounds the wait for the kernel: milliseconds as a rule, seconds for the largest set on
+	// a cell that has no time.
+	answerWithin = time.Minute
 )
 
 var (
@@ -241,7 +243,11 @@ func (f *Firewall) transaction(fill func(*batch)) error {
 	if b.err != nil {
 		return b.err
 	}
-	return c.Flush()
+	err = c.Flush()
+	if errors.Is(err, os.ErrDeadlineExceeded) { // once for each rule
+		return fmt.Errorf("the kernel gave no answer: %w", os.ErrDeadlineExceeded)
+	}
+	return err
 }
 
 // dial returns a connection that opens a socket for each batch: no answer of one that failed can

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"net/netip"
+	"os"
 	"regexp"
 	"strings"
 	"sync"

@@ -5,8 +5,9 @@ export CGO_ENABLED ?= 0
 
 DAEMONS := ./bbs/cmd/bbs ./auctioneer/cmd/auctioneer ./rep/cmd/rep ./route-emitter/cmd/route-emitter ./gorouter/cmd/gorouter ./cells/guest/cmd/muster-init ./cells/proxy/cmd/cell-proxy
 APPS := ./integration/apps/hello
-# Packages whose tests change the host's network and mounts, and compare them before and after: one at a time.
-ALONE := ./cells/containerd/... ./integration/...
+# Packages whose tests change the host's network and mounts, and compare them before and after, or replace processes
+# under load: one at a time.
+ALONE := ./cells/containerd/... ./cells/proxy/... ./integration/...
 VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := help
@@ -29,12 +30,12 @@ down: build ## stop everything and leave nothing behind
 
 .PHONY: test
 test: deps consul vet verify ## run every test, on real parts; installs what is missing
-	go test $$(go list ./... | grep -vE '^muster/(cells/containerd|integration)(/|$$)')
+	go test $$(go list ./... | grep -vE '^muster/(cells/containerd|cells/proxy|integration)(/|$$)')
 	go test -p 1 -timeout 20m $(ALONE)
 
 .PHONY: test/race
 test/race: deps consul ## run the tests that need no host changes with the race detector
-	CGO_ENABLED=1 go test -race $$(go list ./... | grep -vE '^muster/(cells/containerd|integration)(/|$$)')
+	CGO_ENABLED=1 go test -race $$(go list ./... | grep -vE '^muster/(cells/containerd|cells/proxy|integration)(/|$$)')
 
 .PHONY: test/world
 test/world: deps ## run only the whole-system tests

@@ -53,9 +53,9 @@ func TestADoorThatCannotBeOpened(t *testing.T) {
 	must(t, err)
 	defer taken.Close()
 	for want, diego := range map[string]Diego{
-		"diego.listen_address":       {ListenAddress: taken.Addr().String()},
-		"diego: read client_ca_file": {ListenAddress: "127.0.0.1:0", ClientCA: "/nonexistent", ClientRoles: map[string]identity.Role{"cc": identity.Client}},
-		"diego: load cert_file":      {ListenAddress: "127.0.0.1:0", Cert: "/nonexistent", Key: "/nonexistent"},
+		"diego.listen_address":            {ListenAddress: taken.Addr().String()},
+		"diego: read client_ca_file":      {ListenAddress: "127.0.0.1:0", ClientCA: "/nonexistent", ClientRoles: map[string]identity.Role{"cc": identity.Client}},
+		"diego: load certificate and key": {ListenAddress: "127.0.0.1:0", Cert: "/nonexistent", Key: "/nonexistent"},
 	} {
 		cfg := w.config()
 		cfg.Diego = diego

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,11 +97,16 @@ func (w *world) certificate(id string) string {
 // freeAddress returns an address of this machine on which nobody listens.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := addresses.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.77.%d.%d:0", n>>8&0xff, n&0xff))
 	must(t, err)
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// addresses counts what freeAddress has returned: each is on an IP address of its own, so that no other listener
+// of these tests can take it meanwhile.
+var addresses atomic.Uint32
 
 // front sets a container with one listener in front of a target, and returns the listener's address.
 func (w *world) front(id, target string, change func(*proxy.Listener)) string {

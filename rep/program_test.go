@@ -28,7 +28,7 @@ import (
 func runProbe(p inmem.Proc) int {
 	return probe.Run(probe.Process{
 		Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr, ReadFile: p.ReadFile,
-		WriteFile: func(path string, content []byte) error { p.WriteFile(path, content); return nil },
+		WriteFile: p.WriteFile,
 	})
 }
 

@@ -160,5 +160,8 @@ func checkSpec(spec engine.Spec) error {
 			return fmt.Errorf("container %s: the %s limit is %d: want 0 (none) or more", spec.ID, name, limit)
 		}
 	}
+	if err := engine.CheckMounts(spec.Mounts); err != nil {
+		return fmt.Errorf("container %s: %w", spec.ID, err)
+	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (e *Engine) ociSpec(ctx context.Context, spec engine.Spec) (*oci.Spec, erro
 	s.Linux.RootfsPropagation = "private"
 	s.Linux.CgroupsPath = e.cgroup(spec.ID)
 	setLimits(s.Linux.Resources, spec.Limits)
-	e.setMounts(s, spec.ID)
+	e.setMounts(s, spec)
 	e.setNetns(s, spec.ID)
 	return s, isolate(ctx, s, spec.Privileged)
 }
@@ -93,9 +93,10 @@ func setLimits(r *specs.LinuxResources, limits engine.Limits) {
 	r.CPU = &specs.LinuxCPU{Shares: &shares}
 }
 
-// setMounts gives the container its own names and its cgroup. The default /run, an empty file system, goes:
+// setMounts gives the container its own names, its cgroup and the mounts that were asked for. The default /run, an empty file system, goes:
 // it hides what images have there.
-func (e *Engine) setMounts(s *oci.Spec, id engine.ID) {
+func (e *Engine) setMounts(s *oci.Spec, spec engine.Spec) {
+	id := spec.ID
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/run" })
 	s.Mounts = append(s.Mounts, specs.Mount{
 		Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"},
@@ -106,6 +107,15 @@ func (e *Engine) setMounts(s *oci.Spec, id engine.ID) {
 	for _, name := range []string{"hosts", "hostname", "resolv.conf"} {
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: "/etc/" + name, Type: "bind", Source: e.paths.file(id, name), Options: []string{"rbind", "rprivate", "rw"},
+		})
+	}
+	for _, m := range spec.Mounts {
+		access := "ro"
+		if m.Writable {
+			access = "rw"
+		}
+		s.Mounts = append(s.Mounts, specs.Mount{
+			Destination: m.Target, Type: "bind", Source: m.Source, Options: []string{"bind", "private", access, "nosuid", "nodev"},
 		})
 	}
 }

@@ -99,6 +99,7 @@ type Spec struct {
 	AddressEnv string
 	Limits     Limits
 	Ports      []Port
+	Mounts     []Mount // made in this order
 	Privileged bool
 }
 

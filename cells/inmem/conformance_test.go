@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 		const program = "/bin/probe"
 		run := func(p Proc) int {
 			return probe.Run(probe.Process{Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr, ReadFile: p.ReadFile,
-				WriteFile: func(path string, content []byte) error { p.WriteFile(path, content); return nil },
+				WriteFile: p.WriteFile,
 			})
 		}
 		host := NewHost(map[string]Image{

@@ -159,13 +159,23 @@ func (c *container) answer(n int) chan delivery {
 	return c.delivered[n]
 }
 
-func (c *container) writeFile(path string, content []byte) {
+func (c *container) writeFile(path string, content []byte) error {
+	if source, m, ok := engine.Mounted(c.spec.Mounts, path); ok {
+		if !m.Writable {
+			return fmt.Errorf("open %s of container %s: %w", path, c.spec.ID, syscall.EROFS)
+		}
+		return os.WriteFile(source, content, 0o644)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.files[path] = slices.Clone(content)
+	return nil
 }
 
 func (c *container) readFile(path string) ([]byte, error) {
+	if source, _, ok := engine.Mounted(c.spec.Mounts, path); ok {
+		return os.ReadFile(source)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	content, ok := c.files[path]

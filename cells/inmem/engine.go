@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"syscall"
 
@@ -21,6 +22,14 @@ var _ engine.Engine = (*Engine)(nil)
 func (e *Engine) Create(ctx context.Context, spec engine.Spec) (engine.Container, error) {
 	if e.find(spec.ID) != nil {
 		return engine.Container{}, fmt.Errorf("container %s: %w", spec.ID, engine.ErrExists)
+	}
+	if err := engine.CheckMounts(spec.Mounts); err != nil {
+		return engine.Container{}, fmt.Errorf("container %s: %w", spec.ID, err)
+	}
+	for _, m := range spec.Mounts {
+		if _, err := os.Stat(m.Source); err != nil {
+			return engine.Container{}, fmt.Errorf("container %s: mount %s: %w", spec.ID, m.Target, err)
+		}
 	}
 	image, err := e.host.image(spec.RootFS)
 	if err != nil {

@@ -187,7 +187,9 @@ func (g guest) extract(archive []byte, to string) error {
 			return err
 		}
 		if h.Typeflag == tar.TypeReg {
-			g.c.writeFile(path.Join(to, h.Name), content)
+			if err := g.c.writeFile(path.Join(to, h.Name), content); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -29,7 +29,7 @@ type Proc struct {
 	Killed         <-chan struct{}
 	Stdout, Stderr io.Writer
 	// WriteFile and ReadFile are the file system of the container.
-	WriteFile func(path string, content []byte)
+	WriteFile func(path string, content []byte) error
 	ReadFile  func(path string) ([]byte, error)
 }
 

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/bbs/lrp"
 	"muster/cells/engine"
 	"muster/cells/step"
 )
@@ -335,4 +339,64 @@ func (s *suite) followUntilClosed() {
 		s.Error("reading from a closed reader succeeds")
 	}
 	s.destroyNow(c.ID)
+}
+
+// mounts reads and writes what of the cell a container has mounted.
+func (s *suite) mounts() {
+	dir, file := s.TempDir(), filepath.Join(s.TempDir(), "file")
+	s.must(os.WriteFile(filepath.Join(dir, "there"), []byte("from the cell\n"), 0o644))
+	s.must(os.WriteFile(file, []byte("one file\n"), 0o644))
+	s.must(os.Chmod(dir, 0o777))
+	spec := s.spec("write", "/deep/writable/new", "from the container")
+	spec.Mounts = []engine.Mount{
+		{Source: dir, Target: "/deep/writable", Writable: true}, {Source: dir, Target: "/readable"}, {Source: file, Target: "/etc/one.conf"},
+	}
+	spec.Program.Setup = &lrp.Action{Serial: &lrp.SerialAction{Actions: []*lrp.Action{
+		s.run("cat", "/readable/there"), s.run("cat", "/etc/one.conf"), s.run("cat", "/deep/writable/there"),
+		{Try: &lrp.TryAction{Action: s.run("write", "/readable/refused", "x")}},
+	}}}
+	c := s.create(spec)
+	s.must(s.engine.Start(s.ctx(), c.ID))
+	if result := s.result(c.ID); result.Failed {
+		s.Errorf("result %+v", result)
+	}
+	all := s.all(c.ID)
+	for text, want := range map[string]int{"APP 1 from the cell": 2, "APP 1 one file": 1} {
+		if got := count(all, text); got != want {
+			s.Errorf("%q is %d times in the log, want %d: %q", text, got, want, all)
+		}
+	}
+	written, err := os.ReadFile(filepath.Join(dir, "new"))
+	if string(written) != "from the container" || err != nil {
+		s.Errorf("written %q, %v", written, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "refused")); !errors.Is(err, fs.ErrNotExist) {
+		s.Errorf("a mount that is not writable was written to: %v", err)
+	}
+	s.destroyNow(c.ID)
+	if _, err := os.Stat(filepath.Join(dir, "there")); err != nil {
+		s.Errorf("the source after the end of the container: %v", err)
+	}
+	bad := s.spec("exit", "0")
+	bad.Mounts = []engine.Mount{{Source: dir, Target: "/proc"}}
+	_, err = s.engine.Create(s.ctx(), bad)
+	if err == nil || !strings.Contains(err.Error(), `mounts[0]: target "/proc"`) {
+		s.Errorf("a mount over /proc: %v", err)
+	}
+	missing := s.spec("exit", "0")
+	missing.Mounts = []engine.Mount{{Source: filepath.Join(dir, "missing"), Target: "/m"}}
+	_, err = s.engine.Create(s.ctx(), missing)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "missing")) {
+		s.Errorf("a mount of what is not there: %v", err)
+	}
+	s.absent(missing.ID)
+}
+
+func count(lines []string, want string) (n int) {
+	for _, l := range lines {
+		if l == want {
+			n++
+		}
+	}
+	return n
 }

@@ -34,6 +34,7 @@ type Config struct {
 	PlacementTags         []string   `json:"placement_tags" help:"tags that work must ask for to be placed here; more tags: less work fits"`
 	OptionalPlacementTags []string   `json:"optional_placement_tags" help:"tags that work may ask for"`
 	RootFSSchemes         []string   `json:"rootfs_schemes" help:"URL schemes of root file systems that the cell can run"`
+	RootFSPreloaded       []string   `json:"rootfs_preloaded" help:"NAME=PATH of each root file system that work may name as preloaded:NAME: a directory, a tar file, plain or compressed with gzip or zstd, or an image as OCI layout or archive; at most 64; more: longer until all are imported after a change"`
 
 	ListenAddress         string `json:"listen_address" help:"host:port for gRPC with mutual TLS"`
 	RepURL                string `json:"rep_url" help:"https://host:port where others reach this rep; empty: external_address and the port of listen_address"`
@@ -119,6 +120,7 @@ func (c *Config) Validate() error {
 	if len(c.RootFSSchemes) == 0 {
 		bad("rootfs_schemes", "", "at least one, for example docker")
 	}
+	errs = append(errs, c.preloadedProblems()...)
 	for _, f := range []struct{ name, value string }{{"listen_address", c.ListenAddress}, {"bbs_address", c.BBSAddress}} {
 		if _, _, err := net.SplitHostPort(f.value); err != nil {
 			bad(f.name, f.value, "host:port")
@@ -183,6 +185,7 @@ func (c *Config) durationProblems() []error {
 // it unless it was given.
 func (c *Config) engineConfig() containerd.Config {
 	e := c.Containerd
+	e.Preloaded = c.preloaded()
 	fill := func(field *string, value string) {
 		if *field == "" {
 			*field = value

@@ -162,10 +162,6 @@ func (c *Config) cell(listening net.Addr) (runner.Config, error) {
 		}
 		repURL = "https://" + net.JoinHostPort(c.ExternalAddress, port)
 	}
-	providers := map[string]cells.Provider{}
-	for _, scheme := range c.RootFSSchemes {
-		providers[scheme] = cells.Provider{}
-	}
 	dial := c.Dial
 	if dial == nil {
 		var d net.Dialer
@@ -173,7 +169,7 @@ func (c *Config) cell(listening net.Addr) (runner.Config, error) {
 	}
 	return runner.Config{
 		Presence: cells.Presence{
-			Cell: c.CellID, RepURL: repURL, Zone: c.Zone, Capacity: capacity, RootFSProviders: providers,
+			Cell: c.CellID, RepURL: repURL, Zone: c.Zone, Capacity: capacity, RootFSProviders: c.providers(),
 			PlacementTags: c.PlacementTags, OptionalPlacementTags: c.OptionalPlacementTags,
 		},
 		Index: c.CellIndex, PreferInstance: c.PreferInstanceAddress,

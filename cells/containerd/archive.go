@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -35,11 +34,11 @@ func (e *Engine) archiveSource(name string) (source, error) {
 	if err := errors.Join(err, file.Close(), root.Close()); err != nil {
 		return source{}, err
 	}
-	if !info.Mode().IsRegular() {
-		return source{}, errors.New("it is not a regular file")
+	version, err := fileVersion(info)
+	if err != nil {
+		return source{}, err
 	}
-	stat := info.Sys().(*syscall.Stat_t)
-	key := fmt.Sprintf("oci-archive/%s/%d-%d-%d.%09d", name, stat.Ino, stat.Size, stat.Ctim.Sec, stat.Ctim.Nsec)
+	key := "oci-archive/" + name + "/" + version
 	return source{key: key, fetch: func(ctx context.Context, record string) (images.Image, error) {
 		root, err := os.OpenRoot(e.cfg.ImageDir)
 		if err != nil {
@@ -74,10 +73,7 @@ func (e *Engine) layoutSource(name string) (source, error) {
 	}
 	key := fmt.Sprintf("oci-layout/%s/%x", name, sha256.Sum256(index))
 	return source{key: key, fetch: func(ctx context.Context, record string) (images.Image, error) {
-		r, w := io.Pipe()
-		go func() { w.CloseWithError(e.tarLayout(name, w)) }()
-		defer r.Close() // ends the writer, too
-		return e.importImage(ctx, record, r)
+		return e.importStream(ctx, record, func(w io.Writer) error { return e.tarLayout(name, w) })
 	}}, nil
 }
 
@@ -93,11 +89,24 @@ func (e *Engine) tarLayout(name string, w io.Writer) error {
 		return err
 	}
 	defer dir.Close()
+	return tarFS(dir.FS(), w)
+}
+
+// tarFS writes a directory as an archive.
+func tarFS(dir fs.FS, w io.Writer) error {
 	out := tar.NewWriter(w)
-	if err := out.AddFS(dir.FS()); err != nil {
+	if err := out.AddFS(dir); err != nil {
 		return err
 	}
 	return out.Close()
+}
+
+// importStream reads an archive that is written as it is read.
+func (e *Engine) importStream(ctx context.Context, record string, write func(io.Writer) error) (images.Image, error) {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(write(w)) }()
+	defer r.Close() // ends the writer, too
+	return e.importImage(ctx, record, r)
 }
 
 // imageDir opens the image directory and returns the part of name below it. os.Root keeps

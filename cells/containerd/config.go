@@ -29,6 +29,10 @@ type Config struct {
 	InitPath      string   `json:"init_path" help:"the program muster-init, which runs in every container"`
 	LogLimitBytes int64    `json:"log_limit_bytes" help:"bytes kept of the log of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
 
+	// Preloaded are the root file systems for preloaded:NAME, by name: absolute paths of an OCI layout, of an
+	// archive of an image, of a tar file, plain or compressed with gzip or zstd, or of a directory. What is changed
+	// in a directory counts from the next life of the engine on.
+	Preloaded map[string]string `json:"-"`
 	// Log gets what the engine does on its own; nil: nobody.
 	Log *slog.Logger `json:"-"`
 	// Step, when set, is told how long each step of a Create, Start or Destroy took, and the import

@@ -19,7 +19,7 @@
 //	runcState/NAMESPACE/ID   what runc knows of the task; also left by a start that was cut off,
 //	                         with processes of which containerd knows nothing any more
 //
-// Images are fetched under a lease and then kept by an image record. Create does what does not
+// Images, preloaded root file systems too, are fetched under a lease and then kept by an image record. Create does what does not
 // depend on each other at once: the network is attached while image, snapshot and task are made, and the
 // task is made (shim and runc included) before Start is asked for, so that Start only releases it.
 //

@@ -69,6 +69,9 @@ func imageError(url string, err error) error {
 
 // source finds out where an image comes from and which version is wanted.
 func (e *Engine) source(ctx context.Context, spec engine.Spec) (source, error) {
+	if name, ok := strings.CutPrefix(spec.RootFS, preloadedScheme); ok {
+		return e.preloadedSource(name)
+	}
 	scheme, rest, ok := strings.Cut(spec.RootFS, "://")
 	if !ok {
 		scheme = ""
@@ -81,7 +84,7 @@ func (e *Engine) source(ctx context.Context, spec engine.Spec) (source, error) {
 	case "oci-layout":
 		return e.layoutSource(rest)
 	}
-	return source{}, errors.New("want a URL that begins with docker://, oci-archive:// or oci-layout://")
+	return source{}, errors.New("want a URL that begins with docker://, oci-archive://, oci-layout:// or preloaded:")
 }
 
 // fetchOnce fetches an image once for all that ask at the same time. Whoever gives up waiting does

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,8 +55,12 @@ func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) err
 	return nil
 }
 
-// Run holds the logs of all containers to their limit until ctx ends; one caller per cell runs it.
+// Run imports what is preloaded, and holds the logs of all containers to their limit, until ctx ends; one caller
+// per cell runs it.
 func (e *Engine) Run(ctx context.Context) error {
+	var preloading sync.WaitGroup
+	preloading.Go(func() { e.preload(ctx) })
+	defer preloading.Wait()
 	ticker := time.NewTicker(trimEvery)
 	defer ticker.Stop()
 	for {

@@ -59,7 +59,11 @@ type bench struct {
 }
 
 func open(ctx context.Context, o options) (b *bench, err error) {
-	r, err := rig.Open(ctx, o.bin)
+	bin, err := filepath.Abs(o.bin) // as the paths of an engine must be
+	if err != nil {
+		return nil, err
+	}
+	r, err := rig.Open(ctx, bin)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +147,7 @@ func (b *bench) close(ctx context.Context) error {
 
 // removeAll removes what the rep's engine made.
 func (b *bench) removeAll(ctx context.Context) error {
-	cfg := b.cfg
-	init, err := filepath.Abs(cfg.InitPath)
-	if err != nil {
-		return err
-	}
-	cfg.InitPath = init
-	e, err := containerd.New(cfg)
+	e, err := containerd.New(b.cfg)
 	if err != nil {
 		return err
 	}
@@ -160,6 +158,7 @@ func (b *bench) removeAll(ctx context.Context) error {
 func (b *bench) desire(ctx context.Context, n int) ([]cells.Instance, error) {
 	d := lrp.Desired{
 		Process: rig.Process("cell", b.made), Domain: rig.Domain, Instances: int32(n), RootFS: b.rootFS, MemoryMB: memoryMB, DiskMB: 64,
+		MetricTags: map[string]lrp.MetricTag{"source_id": {Static: "bench"}},
 		RunInfo: lrp.RunInfo{
 			Action: &lrp.Action{Run: &lrp.RunAction{Path: "/bin/hello", User: "app"}},
 			Ports:  []uint32{appPort}, LogSource: "APP",

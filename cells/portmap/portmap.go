@@ -136,8 +136,8 @@ func (m *Mapper) Remove() error {
 	return nil
 }
 
-// change makes a change by one transaction. When the kernel does not know what it is about, because somebody
-// has removed rules of the machine, it is made once more after another look. m.mu is held.
+// change makes a change by one transaction. When it is refused, here or by a kernel that does not know what it is
+// about, somebody may have removed rules of the machine: it is made once more after another look. m.mu is held.
 func (m *Mapper) change(put func(*nftables.Conn) error, look func() error) error {
 	for again := false; ; again = true {
 		if m.known == nil {
@@ -149,11 +149,12 @@ func (m *Mapper) change(put func(*nftables.Conn) error, look func() error) error
 		if err != nil {
 			return err
 		}
-		if err := put(c); err != nil {
-			return err
+		refused := put(c)
+		if refused == nil {
+			err = c.Flush()
 		}
-		if err = c.Flush(); err == nil || again || !errors.Is(err, unix.ENOENT) {
-			return err
+		if again || refused == nil && !errors.Is(err, unix.ENOENT) {
+			return errors.Join(refused, err)
 		}
 		m.known = nil
 	}

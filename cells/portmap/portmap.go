@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -117,6 +118,17 @@ func (m *Mapper) Unmap(id engine.ID) error {
 		delete(m.known, port)
 	}
 	return nil
+}
+
+// List returns the containers that have a host port, as the kernel knows them, in order; one with several is
+// there as often.
+func (m *Mapper) List() ([]engine.ID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.load(); err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Values(m.known)), nil
 }
 
 // Remove removes the table. Without one it is no error.

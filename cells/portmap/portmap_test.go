@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -183,6 +184,9 @@ func TestHostPortsReachTheirContainer(t *testing.T) {
 	}
 	for _, from := range []netip.Addr{first, second} { // a neighbour, and the container itself
 		spaces[from].do(func() { want(t, gateway+":30001", first.String()) })
+	}
+	if ids, err := m.List(); err != nil || !slices.Equal(ids, []engine.ID{"one", "one", "two"}) {
+		t.Errorf("mapped %v, %v", ids, err)
 	}
 	check(t, m.Unmap("one"))
 	want(t, "127.0.0.1:30001", "")

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
 	"muster/cells/engine"
@@ -215,6 +216,14 @@ func TestALaterLifeFindsWhatIsMapped(t *testing.T) {
 	}
 	check(t, m.Map("two", second, ports(30002)))
 	want(t, "127.0.0.1:30001", first.String())
+	c, err := nftables.New()
+	check(t, err)
+	for _, chain := range m.chains() {
+		rules, err := c.GetRules(m.table, chain.Chain)
+		if err != nil || len(rules) != len(chain.rules) {
+			t.Errorf("chain %s has %d rules, %v: want %d, as in the first life", chain.Name, len(rules), err, len(chain.rules))
+		}
+	}
 	check(t, open(t).Unmap("one"))
 	want(t, "127.0.0.1:30001", "")
 	want(t, "127.0.0.1:30002", second.String())

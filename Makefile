@@ -91,6 +91,10 @@ bench/auction: deps build ## placements a second on 100 to 10,000 cells, compare
 	@go run ./integration/bench/auction
 	@go run ./integration/bench/auctiondaemon
 
+.PHONY: bench/cell
+bench/cell: deps build ## starts on a cell beside raw containerd, one and many at once; adoption, memory and idle cost of 100 containers; one JSON object
+	@go run ./integration/bench/cell
+
 .PHONY: sim/auction
 sim/auction: need-go ## play the scenarios of the auction; a report and a picture of each (or of SCENARIO, with ARGS='-starting 0.5 -bin-pack 0.5')
 	@go run ./integration/sim/auction $(if $(SCENARIO),-scenario $(SCENARIO)) $(ARGS)

@@ -25,7 +25,7 @@ type Config struct {
 	Bridge        string   `json:"bridge" help:"name of this cell's bridge, at most 15 characters; made when missing"`
 	Subnet        string   `json:"subnet" help:"IPv4 subnet of the containers, e.g. 10.254.1.0/24; must not overlap that of another cell; its size bounds the number of containers"`
 	DNS           []string `json:"dns" help:"resolvers for containers; empty: those of the cell, without loopback ones"`
-	CNIBinDir     string   `json:"cni_bin_dir" help:"directory of the CNI plugins bridge, host-local and portmap"`
+	CNIBinDir     string   `json:"cni_bin_dir" help:"directory of the CNI plugins bridge and host-local"`
 	InitPath      string   `json:"init_path" help:"the program muster-init, which runs in every container"`
 	LogLimitBytes int64    `json:"log_limit_bytes" help:"bytes kept of the log of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
 

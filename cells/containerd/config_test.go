@@ -66,8 +66,9 @@ func TestOneOwner(t *testing.T) {
 func TestStrayPluginsAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	cfg := Defaults()
-	cfg.StateDir = t.TempDir()
-	n := newNetwork(cfg)
+	cfg.StateDir, cfg.Namespace, cfg.Subnet = t.TempDir(), "x", "10.0.0.0/24"
+	n, err := newNetwork(cfg)
+	check(t, err)
 	env := append(os.Environ(), "CNI_NETNS="+n.paths.netns("x"))
 	ours := exec.Command("sleep", "1000")
 	ours.Env = env

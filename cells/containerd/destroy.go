@@ -64,7 +64,7 @@ func (e *Engine) disconnect(ctx context.Context, id engine.ID) error {
 	}
 	var wanted asked
 	if e.paths.read(id, specFile, &wanted) { // else the network was never touched
-		if err := e.network.detach(ctx, id, wanted.Ports); err != nil {
+		if err := e.network.detach(ctx, id); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,8 @@
 //	    notes                lines of the cell, in the form of the log
 //	    hosts, hostname, resolv.conf
 //	StateDir/netns/ID        the network namespace, a bind mount
-//	CNI                      veth, address (leases in StateDir/ipam), port mappings
+//	CNI                      veth, address (leases in StateDir/ipam)
+//	table NAMESPACE-ports    of nftables: port mappings, see cells/portmap
 //	containerd               container record, then snapshot, then task; the record keeps the
 //	                         snapshot from being collected, so a container needs no lease
 //	runcState/NAMESPACE/ID   what runc knows of the task; also left by a start that was cut off,

@@ -79,12 +79,16 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
+	net, err := newNetwork(cfg)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("containerd engine: %w", err), c.Close(), watch.close())
+	}
 	log := cfg.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: newNetwork(cfg),
+		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: net,
 		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{}, directoryVersions: map[string]string{},
 	}
 	e.life, e.end = context.WithCancel(e.scope(context.Background()))

@@ -224,6 +224,13 @@ func (s *stack) traces(t testing.TB) []string {
 		}
 	}
 	add("rule", slices.DeleteFunc(natRules(t, s.cfg.Namespace), func(rule string) bool { return strings.Contains(rule, "-A POSTROUTING -s "+s.cfg.Subnet) })...)
+	network, err := newNetwork(s.cfg)
+	check(t, err)
+	mapped, err := network.ports.List()
+	check(t, err)
+	for _, id := range mapped {
+		add("port", string(id))
+	}
 	slices.Sort(all)
 	return all
 }

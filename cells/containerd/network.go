@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,15 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"muster/cells/engine"
+	"muster/cells/portmap"
 )
 
 // cniPlugins are the plugins that must be installed.
-var cniPlugins = [...]string{"bridge", "host-local", "portmap"}
+var cniPlugins = [...]string{"bridge", "host-local"}
 
 // insideName is the network device of a container.
 const insideName = "eth0"
 
-// network attaches containers to a cell's bridge and maps their ports. Traffic that leaves the subnet is
+// network attaches containers to a cell's bridge with CNI, and maps their ports with cells/portmap: the portmap
+// plugin runs iptables twenty times for each container. Traffic that leaves the subnet is
 // masqueraded by one rule for the whole cell instead of the bridge plugin's rules per container:
 // that saves several runs of iptables at each start, and those rules stay behind when a namespace
 // is gone before its network is undone.
@@ -32,15 +35,24 @@ type network struct {
 	cfg   Config
 	paths paths
 	cni   *libcni.CNIConfig
+	ports *portmap.Mapper
 
 	mu      sync.Mutex
 	ready   *libcni.NetworkConfigList // nil until the rule is there
 	settled bool                      // plugins of earlier lives have ended
 }
 
-func newNetwork(cfg Config) *network {
+func newNetwork(cfg Config) (*network, error) {
 	p := paths{cfg.StateDir}
-	return &network{cfg: cfg, paths: p, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNIBinDir}, p.cniCache(), nil)}
+	subnet, err := netip.ParsePrefix(cfg.Subnet)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := portmap.New(portmap.Config{Table: cfg.Namespace + "-ports", Bridge: cfg.Bridge, Subnet: subnet})
+	if err != nil {
+		return nil, err
+	}
+	return &network{cfg: cfg, paths: p, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNIBinDir}, p.cniCache(), nil), ports: ports}, nil
 }
 
 // ConfList returns the CNI configuration list of a cell.
@@ -57,7 +69,6 @@ func (c Config) ConfList() ([]byte, error) {
 					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
 				},
 			},
-			map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true}},
 		},
 	})
 }
@@ -109,7 +120,7 @@ func (n *network) attach(ctx context.Context, id engine.ID, ports []engine.Port)
 	if err != nil {
 		return "", fmt.Errorf("network of container %s: %w", id, err)
 	}
-	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(id, ports))
+	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(id))
 	if err != nil {
 		return "", fmt.Errorf("network of container %s: %w", id, noSpace(err, n.paths.root))
 	}
@@ -118,15 +129,19 @@ func (n *network) attach(ctx context.Context, id engine.ID, ports []engine.Port)
 		return "", fmt.Errorf("network of container %s: %w", id, err)
 	}
 	for _, ip := range full.IPs {
-		if ip.Address.IP.To4() != nil {
-			return ip.Address.IP.String(), nil
+		if four := ip.Address.IP.To4(); four != nil {
+			address := netip.AddrFrom4([4]byte(four))
+			return address.String(), n.ports.Map(id, address, ports)
 		}
 	}
 	return "", fmt.Errorf("network of container %s: the CNI plugins gave it no IPv4 address", id)
 }
 
 // detach undoes attach as far as it got; what is not there is no error.
-func (n *network) detach(ctx context.Context, id engine.ID, ports []engine.Port) error {
+func (n *network) detach(ctx context.Context, id engine.ID) error {
+	if err := n.ports.Unmap(id); err != nil {
+		return err
+	}
 	if err := n.settle(ctx); err != nil {
 		return fmt.Errorf("network of container %s: %w", id, err)
 	}
@@ -134,28 +149,14 @@ func (n *network) detach(ctx context.Context, id engine.ID, ports []engine.Port)
 	if err != nil {
 		return err
 	}
-	if err := n.cni.DelNetworkList(ctx, list, n.arguments(id, ports)); err != nil {
+	if err := n.cni.DelNetworkList(ctx, list, n.arguments(id)); err != nil {
 		return fmt.Errorf("network of container %s: %w", id, err)
 	}
 	return nil
 }
 
-// portMapping is how the portmap plugin wants a port.
-type portMapping struct {
-	HostPort      uint16 `json:"hostPort"`
-	ContainerPort uint16 `json:"containerPort"`
-	Protocol      string `json:"protocol"`
-}
-
-func (n *network) arguments(id engine.ID, ports []engine.Port) *libcni.RuntimeConf {
-	mappings := make([]portMapping, 0, len(ports))
-	for _, port := range ports {
-		mappings = append(mappings, portMapping{HostPort: port.Host, ContainerPort: port.Container, Protocol: "tcp"})
-	}
-	return &libcni.RuntimeConf{
-		ContainerID: string(id), NetNS: n.paths.netns(id), IfName: insideName,
-		CapabilityArgs: map[string]any{"portMappings": mappings},
-	}
+func (n *network) arguments(id engine.ID) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: string(id), NetNS: n.paths.netns(id), IfName: insideName}
 }
 
 // remove undoes what all containers of the cell share: the bridge, the rule, the leases.
@@ -170,7 +171,7 @@ func (n *network) remove(ctx context.Context) error {
 			break
 		}
 	}
-	errs = append(errs, removeBridge(n.cfg.Bridge), os.RemoveAll(n.paths.ipam()), os.RemoveAll(n.paths.cniCache()))
+	errs = append(errs, n.ports.Remove(), removeBridge(n.cfg.Bridge), os.RemoveAll(n.paths.ipam()), os.RemoveAll(n.paths.cniCache()))
 	return errors.Join(errs...)
 }
 
@@ -206,7 +207,7 @@ func iptables(ctx context.Context, args ...string) error {
 	return nil
 }
 
-// RemoveHostPortChains removes the chains that the portmap plugin leaves in the nat table, unless a
+// RemoveHostPortChains removes the chains that the portmap plugin of CNI leaves in the nat table, unless a
 // port of anybody is still mapped: all bridges of the machine share them.
 func RemoveHostPortChains(ctx context.Context) error {
 	const mapped, masquerade, mark = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"

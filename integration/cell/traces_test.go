@@ -3,6 +3,7 @@ package cell
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"muster/cells/containerd"
+	"muster/cells/portmap"
 	"muster/internal/privatecontainerd"
 )
 
@@ -46,6 +48,13 @@ func (w *world) traces() []string {
 		if strings.Contains(line, c.Namespace) || strings.Contains(line, subnet) {
 			all = append(all, strings.TrimSpace(line))
 		}
+	}
+	mapper, err := portmap.New(portmap.Config{Table: c.Namespace + "-ports", Subnet: netip.MustParsePrefix(c.Subnet)})
+	check(w.t, err)
+	mapped, err := mapper.List()
+	check(w.t, err)
+	for _, id := range mapped {
+		all = append(all, "port of "+string(id))
 	}
 	slices.Sort(all)
 	return all

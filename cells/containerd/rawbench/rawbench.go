@@ -5,6 +5,7 @@ package rawbench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,7 +51,7 @@ func Open(ctx context.Context, cfg containerd.Config, rootFS string) (*Bench, er
 }
 
 func (b *Bench) prepare(ctx context.Context, path string) error {
-	list, err := b.cfg.ConfList()
+	list, err := withPortmap(b.cfg)
 	if err != nil {
 		return err
 	}
@@ -73,6 +74,23 @@ func (b *Bench) prepare(ctx context.Context, path string) error {
 	}
 	b.image = client.NewImageWithPlatform(b.client, imported[0], platform)
 	return b.image.Unpack(ctx, b.cfg.Snapshotter)
+}
+
+// withPortmap returns the CNI configuration of a cell, with the plugin that maps ports.
+func withPortmap(cfg containerd.Config) ([]byte, error) {
+	text, err := cfg.ConfList()
+	if err != nil {
+		return nil, err
+	}
+	var list map[string]any
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	plugins, _ := list["plugins"].([]any)
+	list["plugins"] = append(plugins, map[string]any{
+		"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true},
+	})
+	return json.Marshal(list)
 }
 
 func (b *Bench) scope(ctx context.Context) context.Context {

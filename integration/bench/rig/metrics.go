@@ -10,7 +10,16 @@ import (
 
 // Metrics reads some metrics of a replica, by name and labels; 0 for those that are not there.
 func (b *Replica) Metrics(ctx context.Context, names ...string) ([]float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.Debug+"/metrics", nil)
+	return metrics(ctx, b.Debug, names)
+}
+
+// Metrics reads some metrics of a rep in the same way.
+func (p *Rep) Metrics(ctx context.Context, names ...string) ([]float64, error) {
+	return metrics(ctx, p.Debug, names)
+}
+
+func metrics(ctx context.Context, debug string, names []string) ([]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+debug+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}

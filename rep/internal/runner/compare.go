@@ -20,6 +20,7 @@ import (
 // reaping, which destroys it; until then nobody gets its host ports, to which it may be connected. It
 // is called once, before Run and before work is accepted.
 func (c *Cell) Adopt(ctx context.Context) error {
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	found, err := c.engine.List(ctx)
@@ -50,6 +51,9 @@ func (c *Cell) Adopt(ctx context.Context) error {
 		c.metrics.Adopted.Inc()
 		i.log.Info("container adopted", "status", f.Status, "age", time.Since(f.CreatedAt))
 	}
+	took := time.Since(begin)
+	c.metrics.Adopt.Set(took.Seconds())
+	c.log.Info("containers adopted", "count", len(c.instances), "found", len(found), "took", took)
 	return nil
 }
 

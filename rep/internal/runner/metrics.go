@@ -19,6 +19,7 @@ type Metrics struct {
 	Calls                                                *prometheus.CounterVec   // by event and outcome
 	Steps                                                *prometheus.HistogramVec // by step
 	Destroy, Compare                                     prometheus.Histogram
+	Adopt                                                prometheus.Gauge
 }
 
 // buckets suit what takes between a millisecond and a minute, in seconds.
@@ -44,7 +45,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Destroy: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rep_destroy_seconds", Buckets: buckets, Help: "Time to destroy a container."}),
 		Compare: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "rep_compare_seconds", Buckets: buckets, Help: "Time of a full comparison with the BBS."}),
 	}
-	reg.MustRegister(m.Accepted, m.Refused, m.Adopted, m.Orphans, m.DestroyFailures, m.Ended, m.Calls, m.Steps, m.Destroy, m.Compare)
+	m.Adopt = prometheus.NewGauge(prometheus.GaugeOpts{Name: "rep_adopt_seconds", Help: "Time it took to take over the containers of earlier reps, at the start."})
+	reg.MustRegister(m.Adopt, m.Accepted, m.Refused, m.Adopted, m.Orphans, m.DestroyFailures, m.Ended, m.Calls, m.Steps, m.Destroy, m.Compare)
 	return m
 }
 

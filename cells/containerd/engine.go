@@ -48,6 +48,9 @@ type Engine struct {
 	mu      sync.Mutex
 	images  map[string]*image // by image key; at most maxCachedImages
 
+	disks     disks
+	diskEvery time.Duration // diskEvery; tests look more often
+
 	installing sync.Once // of the init
 	installErr error
 
@@ -82,7 +85,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: newNetwork(cfg),
-		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{},
+		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{}, diskEvery: diskEvery,
 	}
 	e.life, e.end = context.WithCancel(e.scope(context.Background()))
 	return e, nil

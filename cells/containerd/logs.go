@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,8 +55,12 @@ func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) err
 	return nil
 }
 
-// Run holds the logs of all containers to their limit until ctx ends; one caller per cell runs it.
+// Run holds the logs of all containers to their limit, and looks at the disk that they use, until ctx ends; one
+// caller per cell runs it.
 func (e *Engine) Run(ctx context.Context) error {
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	looks.Go(func() { e.watchDisks(ctx) })
 	ticker := time.NewTicker(trimEvery)
 	defer ticker.Stop()
 	for {

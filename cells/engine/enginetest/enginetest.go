@@ -77,6 +77,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"adoption", (*suite).adoption},
 		{"adoption of an exit", (*suite).adoptionOfExit},
 		{"ports", (*suite).ports},
+		{"usage", (*suite).usage},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

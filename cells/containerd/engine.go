@@ -51,6 +51,9 @@ type Engine struct {
 	versions          sync.Mutex
 	directoryVersions map[string]string // of preloaded directories, by path
 
+	disks     disks
+	diskEvery time.Duration // diskEvery; tests look more often
+
 	installing sync.Once // of the init
 	installErr error
 
@@ -90,6 +93,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: net,
 		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{}, directoryVersions: map[string]string{},
+		diskEvery: diskEvery,
 	}
 	e.life, e.end = context.WithCancel(e.scope(context.Background()))
 	return e, nil

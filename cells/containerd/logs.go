@@ -55,12 +55,13 @@ func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) err
 	return nil
 }
 
-// Run imports what is preloaded, and holds the logs of all containers to their limit, until ctx ends; one caller
-// per cell runs it.
+// Run imports what is preloaded, holds the logs of all containers to their limit, and looks at the disk that they use,
+// until ctx ends; one caller per cell runs it.
 func (e *Engine) Run(ctx context.Context) error {
-	var preloading sync.WaitGroup
-	preloading.Go(func() { e.preload(ctx) })
-	defer preloading.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { e.preload(ctx) })
+	beside.Go(func() { e.watchDisks(ctx) })
 	ticker := time.NewTicker(trimEvery)
 	defer ticker.Stop()
 	for {

@@ -56,6 +56,9 @@ type Engine interface {
 	Logs(ctx context.Context, id ID, follow bool) (Log, error)
 	// Note adds lines to the log of a container that come from the cell.
 	Note(ctx context.Context, id ID, lines ...Line) error
+	// Usage returns what containers use. Those that have nothing to measure, because they are half-made or gone,
+	// are left out. It is cheap: no disk is walked, and nobody but the kernel is asked.
+	Usage(ctx context.Context, ids ...ID) (map[ID]Usage, error)
 	// Ping tells whether the engine answers.
 	Ping(ctx context.Context) error
 }

@@ -14,7 +14,7 @@ func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(*testing.T) enginetest.Harness {
 		const program = "/bin/probe"
 		run := func(p Proc) int {
-			return probe.Run(probe.Process{Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr, ReadFile: p.ReadFile,
+			return probe.Run(probe.Process{Args: p.Args, Signals: p.Signals, Killed: p.Killed, Stdout: p.Stdout, Stderr: p.Stderr, ReadFile: p.ReadFile, Use: p.Use,
 				WriteFile: p.WriteFile,
 			})
 		}

@@ -37,6 +37,7 @@ type container struct {
 	files     map[string][]byte // by path in the container
 	delivered map[int]chan delivery
 	answered  map[int]bool
+	used      engine.Usage // without what Usage counts itself
 }
 
 func newContainer(spec engine.Spec, image Image) *container {

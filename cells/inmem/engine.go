@@ -193,7 +193,7 @@ func (e *Engine) Note(_ context.Context, id engine.ID, lines ...engine.Line) err
 		return notFound("write the log of", id)
 	}
 	for _, l := range lines {
-		c.log.add(l)
+		c.logged(l)
 	}
 	return nil
 }

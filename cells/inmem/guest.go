@@ -34,8 +34,11 @@ func (g guest) Start(p step.Process) (step.Running, error) {
 	proc := Proc{
 		Args: p.Args, Env: p.Env, Dir: p.Dir, User: p.User, Signals: r.signals, Killed: r.killed,
 		Stdout: out, Stderr: errs, WriteFile: g.c.writeFile, ReadFile: g.c.readFile,
+		Use: func(cpu time.Duration, memory int64) { r.use(g.c, cpu, memory) },
 	}
+	g.c.began()
 	g.c.running.Go(func() {
+		defer r.left(g.c)
 		code := program(proc)
 		out.flush()
 		errs.flush()
@@ -56,6 +59,7 @@ type process struct {
 	signals chan syscall.Signal
 	killed  chan struct{} // closed by SIGKILL
 	ended   chan struct{}
+	memory  int64 // that it uses; under the container's lock
 
 	mu   sync.Mutex
 	exit step.Exit
@@ -110,7 +114,7 @@ type output struct {
 
 func (g guest) output(p step.Process, stream step.Stream) *output {
 	return &output{to: p.Output, line: func(text []byte) {
-		g.c.log.add(engine.Line{At: time.Now(), Source: p.Source, Stream: stream, Text: bytes.Clone(text)})
+		g.c.logged(engine.Line{At: time.Now(), Source: p.Source, Stream: stream, Text: bytes.Clone(text)})
 	}}
 }
 
@@ -202,7 +206,7 @@ func (g guest) ReadFile(path string, limit int) ([]byte, error) {
 
 // Log writes a line to the log.
 func (g guest) Log(source string, stream step.Stream, line string) {
-	g.c.log.add(engine.Line{At: time.Now(), Source: source, Stream: stream, Text: []byte(line)})
+	g.c.logged(engine.Line{At: time.Now(), Source: source, Stream: stream, Text: []byte(line)})
 }
 
 // Tell tells what happened.

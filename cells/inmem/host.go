@@ -31,6 +31,9 @@ type Proc struct {
 	// WriteFile and ReadFile are the file system of the container.
 	WriteFile func(path string, content []byte) error
 	ReadFile  func(path string) ([]byte, error)
+	// Use says what the process uses, for Engine.Usage: so much more processor time, and memory from now on, in
+	// bytes. A program that says nothing uses none.
+	Use func(cpu time.Duration, memory int64)
 }
 
 // maxSignals bounds the signals that wait for a program; more are dropped, as Unix merges them.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ type Process struct {
 	Stdout, Stderr io.Writer
 	WriteFile      func(path string, content []byte) error
 	ReadFile       func(path string) ([]byte, error)
+	// Use says what the process takes, where nobody measures it; nil elsewhere.
+	Use func(cpu time.Duration, memory int64)
 	// Self describes the process; nil where there is no real one.
 	Self func() Description
 }
@@ -57,6 +60,8 @@ const usage = 64
 //	describe        writes a Description and ends with 0
 //	serve PORT      answers HTTP with "hello" until SIGTERM; writes "ready" when it listens
 //	eat MB          takes so much memory, writes "full" and ends with 0
+//	hold MB FILE    takes so much memory and processor time for it, writes as much into FILE, writes "ready", and
+//	                runs until SIGTERM
 //	flood MB        writes so much to stdout in numbered lines, then "ready", and runs until SIGTERM
 func Run(p Process) int {
 	if len(p.Args) == 0 {
@@ -90,6 +95,8 @@ func Run(p Process) int {
 		return p.serve(rest[0])
 	case command == "eat" && len(rest) == 1:
 		return p.eat(number(rest[0]))
+	case command == "hold" && len(rest) == 2:
+		return p.hold(number(rest[0]), rest[1])
 	case command == "flood" && len(rest) == 1:
 		return p.flood(number(rest[0]))
 	}
@@ -182,6 +189,24 @@ func (p Process) eat(megabytes int) int {
 	}
 	fmt.Fprintln(p.Stdout, "full", memory[len(memory)-1])
 	return 0
+}
+
+func (p Process) hold(megabytes int, file string) int {
+	memory := make([]byte, megabytes<<20)
+	began := time.Now()
+	for i := range memory {
+		memory[i] = byte(i)
+	}
+	if p.Use != nil {
+		p.Use(max(time.Since(began), 1), int64(len(memory)))
+	}
+	if err := p.WriteFile(file, memory); err != nil {
+		return p.done(err)
+	}
+	fmt.Fprintln(p.Stdout, "ready")
+	code := p.untilTerm("stopping", 0)
+	runtime.KeepAlive(memory)
+	return code
 }
 
 func (p Process) flood(megabytes int) int {

@@ -26,10 +26,27 @@ type Set struct {
 // that are wrong.
 func Compile(rules []lrp.EgressRule, addresses []netip.Addr) (Set, error) {
 	var c compiler
-	set := Set{Addresses: c.addresses(addresses)}
+	set := Set{Addresses: c.addresses(addresses), Rules: c.rules(rules)}
+	if len(c.errs) > 0 {
+		return Set{}, errors.Join(c.errs...)
+	}
+	set.Rules = merge(slices.DeleteFunc(set.Rules, func(r Rule) bool { return !set.has(r.Is6()) }))
+	return set, nil
+}
+
+// Check tells what is wrong with egress rules, whoever gets them.
+func Check(rules []lrp.EgressRule) error {
+	var c compiler
+	c.rules(rules)
+	return errors.Join(c.errs...)
+}
+
+// rules compiles the rules of a recipe. Later rules go in front of earlier ones, which matters only
+// for what is logged.
+func (c *compiler) rules(rules []lrp.EgressRule) []Rule {
 	if len(rules) > MaxRules {
 		c.bad("egress_rules", fmt.Sprint(len(rules)), fmt.Sprintf("want at most %d rules", MaxRules))
-		return Set{}, errors.Join(c.errs...)
+		return nil
 	}
 	total := 0
 	for _, r := range rules {
@@ -39,18 +56,15 @@ func Compile(rules []lrp.EgressRule, addresses []netip.Addr) (Set, error) {
 	}
 	if total > MaxDestinations {
 		c.bad("egress_rules", fmt.Sprint(total), fmt.Sprintf("want at most %d destinations in all", MaxDestinations))
-		return Set{}, errors.Join(c.errs...)
+		return nil
 	}
-	// Later rules go in front of earlier ones, which matters only for what is logged.
+	var out []Rule
+	first := len(c.errs)
 	for i, r := range slices.Backward(rules) {
-		set.Rules = append(set.Rules, c.rule(fmt.Sprintf("egress_rules[%d]", i), r)...)
+		out = append(out, c.rule(fmt.Sprintf("egress_rules[%d]", i), r)...)
 	}
-	if len(c.errs) > 0 {
-		slices.Reverse(c.errs)
-		return Set{}, errors.Join(c.errs...)
-	}
-	set.Rules = merge(slices.DeleteFunc(set.Rules, func(r Rule) bool { return !set.has(r.Is6()) }))
-	return set, nil
+	slices.Reverse(c.errs[first:])
+	return out
 }
 
 // has tells whether the container has an address of a family.

@@ -73,8 +73,8 @@ func Open(cfg Config) (*Firewall, error) {
 		return nil, err
 	}
 	f := &Firewall{cfg: cfg, tables: newTables(cfg.Table)}
-	if err := f.restore(); err != nil {
-		return nil, fmt.Errorf("firewall %s: %w", cfg.Table, err)
+	if err := errors.Join(f.restore(), canForget()); err != nil {
+		return nil, fmt.Errorf("firewall %s: %w", cfg.Table, explain(err))
 	}
 	return f, nil
 }
@@ -159,6 +159,9 @@ func check(id engine.ID, link Link, set firewall.Set) error {
 func (f *Firewall) Remove(id engine.ID) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if _, ok := f.known[id]; !ok {
+		f.loaded = false // what is not known here may yet be in the kernel
+	}
 	err := f.change(func(b *batch) {
 		if s, ok := f.known[id]; ok {
 			before := map[engine.ID]sender{id: s}
@@ -187,6 +190,16 @@ func (f *Firewall) List() ([]engine.ID, error) {
 	return ids(f.known), nil
 }
 
+// Containers returns the containers that have rules in the tables of a cell, in order. It opens nothing, so
+// it may be called whoever has a Firewall of these tables open.
+func Containers(table string) ([]engine.ID, error) {
+	known, _, err := readWhole(newTables(table))
+	if err != nil && !missing(err) {
+		return nil, fmt.Errorf("firewall %s: %w", table, explain(err))
+	}
+	return ids(known), nil
+}
+
 // Destroy removes the tables of a cell; without them it is no error. Nothing holds containers that
 // still run back afterwards.
 func Destroy(table string) error {
@@ -199,8 +212,8 @@ func Destroy(table string) error {
 		c.AddTable(table) // so that it is there to be deleted
 		c.DelTable(table)
 	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("remove firewall %s: %w", table, err)
+	if err := c.Flush(); err != nil && !missing(err) {
+		return fmt.Errorf("remove firewall %s: %w", table, explain(err))
 	}
 	return nil
 }
@@ -222,7 +235,7 @@ func (f *Firewall) change(fill func(*batch)) error {
 		}
 	}
 	err := f.transaction(fill)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) {
 		if err := f.restore(); err != nil {
 			return err
 		}

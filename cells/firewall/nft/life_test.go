@@ -129,6 +129,38 @@ func TestTablesThatSomebodyRemoved(t *testing.T) {
 	wantList(t, f)
 }
 
+// Who has opened the tables earlier removes, and lists, what a later life has made.
+func TestWhatAnEarlierLifeDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	c := newCell(t, policy())
+	c.outside.serve(t, 80)
+	a, b, early := c.newHost(t), c.newHost(t), c.open(t)
+	open := rule("tcp 80", c.addr("203.N.0.2"))
+	a.apply(t, early, open)
+	late := c.open(t)
+	b.apply(t, late, open)
+	if got, err := Containers(c.cfg.Table); err != nil || !slices.Equal(got, []engine.ID{a.id, b.id}) {
+		t.Errorf("the kernel has %q, %v", got, err)
+	}
+	if err := early.Remove(a.id); err != nil { // their chain stays, for the other one
+		t.Fatal(err)
+	}
+	answered(t, b.space, "tcp", c.addr("203.N.0.2:80"))
+	late.mu.Lock() // as if it had never seen it
+	delete(late.known, b.id)
+	late.mu.Unlock()
+	if err := late.Remove(b.id); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, b.space, "tcp", c.addr("203.N.0.2:80"))
+	if err := Destroy(c.cfg.Table); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Containers(c.cfg.Table); err != nil || len(got) > 0 {
+		t.Errorf("without tables there are %q, %v", got, err)
+	}
+}
+
 func TestAnAddressThatAnotherContainerHad(t *testing.T) {
 	t.Parallel()
 	c := newCell(t, policy())

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -61,16 +62,20 @@ const readAttempts = 10
 
 // load asks the kernel who has rules.
 func (f *Firewall) load() error {
-	var known map[engine.ID]sender
-	var dead []netip.Addr
 	var err error
+	f.known, f.dead, err = readWhole(f.tables)
+	f.loaded = err == nil
+	return err
+}
+
+// readWhole reads the tables as they are at one moment.
+func readWhole(t tables) (known map[engine.ID]sender, dead []netip.Addr, err error) {
 	for range readAttempts {
-		if known, dead, err = read(f.tables); err == nil {
+		if known, dead, err = read(t); err == nil || missing(err) {
 			break
 		}
 	}
-	f.known, f.dead, f.loaded = known, dead, err == nil
-	return err
+	return known, dead, err
 }
 
 // read reads the tables; none have nothing.
@@ -81,6 +86,9 @@ func read(t tables) (map[engine.ID]sender, []netip.Addr, error) {
 	}
 	known := map[engine.ID]sender{}
 	all, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if errors.Is(err, unix.EINVAL) {
+		return known, nil, nil // so the kernel answers a list when nf_tables is not there
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("list tables: %w", err)
 	}

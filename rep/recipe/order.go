@@ -183,8 +183,11 @@ func networkEnv(address string, ports []engine.Port) ([]string, error) {
 }
 
 // TaskTransfers returns the downloads and uploads of a task in the order of their numbers.
-func TaskTransfers(d task.Definition) []*lrp.Action {
-	return step.Program{Action: d.Action}.Transfers()
+func TaskTransfers(d task.Definition) []*lrp.Action { return actionsOfTask(d).Transfers() }
+
+// actionsOfTask returns a program with nothing but the actions of a task.
+func actionsOfTask(d task.Definition) step.Program {
+	return step.Program{Setup: ownLayers(d.ImageLayers, d.LegacyDownloadUser), Action: d.Action}
 }
 
 // BuildTask returns what to make for a task, and how to look after it. d is SupportedTask.
@@ -195,6 +198,6 @@ func BuildTask(d task.Definition, s Subject, c Cell) (engine.Spec, Plan, error) 
 		return engine.Spec{}, Plan{}, err
 	}
 	spec, err := o.spec(s, c, plan, nil)
-	spec.Program.ResultFile = d.ResultFile
+	spec.Program.Setup, spec.Program.ResultFile = actionsOfTask(d).Setup, d.ResultFile
 	return spec, plan, err
 }

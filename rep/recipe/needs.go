@@ -27,7 +27,6 @@ const (
 // Needs is what a container needs of the cell besides what the engine makes. All places in the container are clean,
 // absolute, those of no engine, and different; so are the paths of files.
 type Needs struct {
-	LogSource    string                 // of lines about it that have no source of their own
 	Dependencies []lrp.CachedDependency // each has a cache key, and goes to its To
 	Volumes      []lrp.VolumeMount      // in the order in which they are desired
 	TrustedCerts string                 // where the certificates that the cell's operator trusts go; empty: nowhere
@@ -41,7 +40,7 @@ func NeedsOf(d lrp.Desired) (Needs, error) { return ofLRP(d).needs(actionsOf(d))
 func NeedsOfTask(d task.Definition) (Needs, error) { return ofTask(d).needs(actionsOfTask(d)) }
 
 func (o order) needs(p step.Program) (Needs, error) {
-	n := Needs{LogSource: o.logSource}
+	var n Needs
 	taken := places{}
 	for i, l := range o.layers {
 		if l.Type != lrp.LayerShared {

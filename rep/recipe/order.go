@@ -76,11 +76,6 @@ func (o order) supported() error {
 		}
 	}
 	not(len(o.egress) > 0, "egress_rules")
-	not(len(o.dependencies) > 0, "cached_dependencies")
-	not(len(o.layers) > 0, "image_layers")
-	not(o.trusted != "", "trusted_system_certificates_path")
-	not(len(o.volumes) > 0, "volume_mounts")
-	not(len(o.files) > 0, "volume_mounted_files")
 	not(len(o.network) > 0, "network")
 	not(o.certificate != nil && len(o.certificate.OrganizationalUnits) > 0, "certificate_properties")
 	if u.Fields != nil {

@@ -38,6 +38,7 @@ type Belonging interface {
 // Container is a container that is about to be made.
 type Container struct {
 	ID    engine.ID
+	Plan  recipe.Plan
 	Needs recipe.Needs
 	// Note adds a line to the log that the container will have. It may be called concurrently.
 	Note func(engine.Line)

@@ -16,6 +16,7 @@ import (
 	"muster/cells/containerd"
 	"muster/cells/engine"
 	"muster/cells/fetch"
+	"muster/cells/volume"
 	"muster/internal/daemon"
 	"muster/internal/identity"
 	"muster/internal/lease"
@@ -51,7 +52,7 @@ type Config struct {
 	MaxLogLines int64 `json:"max_log_lines_per_second" help:"lines a second that one instance may write to its log, 0: any number; lower: noisy apps lose lines, and are told so"`
 
 	GracefulInterval   daemon.Duration `json:"graceful_interval" help:"from SIGTERM to SIGKILL, 0s to 10m; longer: requests in hand can finish, shorter: stops are quick"`
-	CreateTimeout      daemon.Duration `json:"create_timeout" help:"longest time to make a container, image download included, 1s to 1h; shorter: slow registries make instances crash"`
+	CreateTimeout      daemon.Duration `json:"create_timeout" help:"longest time to make a container, image download included, and before that for its cached dependencies, 1s to 1h; shorter: slow registries and blobstores make instances crash"`
 	CompareInterval    daemon.Duration `json:"compare_interval" help:"between full comparisons with the BBS, 1s to 1h; shorter: more load there, longer: what was missed is made good later"`
 	ReapInterval       daemon.Duration `json:"reap_interval" help:"between comparisons with the container engine, 1s to 1h; longer: a container removed by hand is noticed later"`
 	HeartbeatInterval  daemon.Duration `json:"heartbeat_interval" help:"between heartbeats to the BBS, 100ms to 30s; longer: a dead cell is noticed later, shorter: more load"`
@@ -62,6 +63,10 @@ type Config struct {
 
 	Containerd containerd.Config `json:"containerd"`
 	Downloads  fetch.Config      `json:"downloads"`
+	Volumes    volume.Config     `json:"volumes"`
+
+	TrustedCertsDir string `json:"trusted_certs_dir" help:"directory with certificates of CAs, readable by everybody, that containers get read-only at their trusted_system_certificates_path; what is changed in it is seen at once; empty: they get none"`
+	MountedFilesDir string `json:"mounted_files_dir" help:"directory for the volume_mounted_files of containers, at most 1 MiB each; belongs to this cell alone; they may be credentials: on a tmpfs they never reach a disk; empty: one in containerd.state_dir"`
 
 	// Engine, when set, is used instead of containerd.
 	Engine engine.Engine `json:"-"`
@@ -96,6 +101,7 @@ func Defaults() *Config {
 		StartCheckInterval: daemon.Duration(250 * time.Millisecond),
 		Containerd:         containerd.Defaults(),
 		Downloads:          fetch.Defaults(),
+		Volumes:            volume.Config{Driver: volume.DefaultDriver},
 	}
 }
 
@@ -149,6 +155,7 @@ func (c *Config) Validate() error {
 	if err := c.downloads(nil).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("downloads: %w", err))
 	}
+	errs = append(errs, c.belongingsProblems()...)
 	if c.Engine == nil {
 		if err := c.engineConfig().Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("containerd: %w", err))

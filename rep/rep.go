@@ -69,17 +69,23 @@ func Run(ctx context.Context, log *slog.Logger, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	if cellConfig.Files, err = fetch.Open(cfg.downloads(log)); err != nil {
+	files, err := fetch.Open(cfg.downloads(log))
+	if err != nil {
 		return err
 	}
-	defer cellConfig.Files.Close()
+	defer files.Close()
+	closeBelongings, err := cfg.openBelongings(&cellConfig, files)
+	if err != nil {
+		return err
+	}
+	defer closeBelongings()
 	registry := prometheus.NewRegistry()
 	cell := runner.New(cellConfig, eng, bbs, runner.NewMetrics(registry), log)
 	registry.MustRegister(runner.NewCollector(cell), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := cell.Adopt(ctx); err != nil {
 		return err
 	}
-	cellConfig.Files.Settle()
+	files.Settle()
 	grpcServer := daemon.NewGRPCServer(serverTLS, server.Options()...)
 	server.New(cell).Register(grpcServer.Server)
 

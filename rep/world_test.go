@@ -99,7 +99,7 @@ func (w *world) startRep() *cell {
 	cfg.MemoryMB, cfg.DiskMB, cfg.MaxContainers = "1024", "4096", 10
 	cfg.GracefulInterval = daemon.Duration(200 * time.Millisecond)
 	cfg.CheckInterval = daemon.Duration(100 * time.Millisecond)
-	cfg.Downloads.Dir = filepath.Join(w.dir, "downloads")
+	cfg.Downloads.Dir, cfg.MountedFilesDir = filepath.Join(w.dir, "downloads"), filepath.Join(w.dir, "mounted-files")
 	cfg.Engine, cfg.Dial = w.host.Engine(), w.app.dial
 	if w.config != nil {
 		w.config(cfg)

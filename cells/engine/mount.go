@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -42,12 +43,20 @@ func (m Mount) check() error {
 	if !filepath.IsAbs(m.Source) {
 		return fmt.Errorf("source %q: want an absolute path", m.Source)
 	}
-	if !path.IsAbs(m.Target) || path.Clean(m.Target) != m.Target || m.Target == "/" {
-		return fmt.Errorf("target %q: want an absolute path other than /, without . and .. and a / at its end", m.Target)
+	if err := CheckTarget(m.Target); err != nil {
+		return fmt.Errorf("target %q: %w", m.Target, err)
+	}
+	return nil
+}
+
+// CheckTarget refuses a place in a container where nothing can be mounted.
+func CheckTarget(target string) error {
+	if !path.IsAbs(target) || path.Clean(target) != target || target == "/" || strings.ContainsRune(target, 0) {
+		return errors.New("want an absolute path other than /, without . and .. and a / at its end")
 	}
 	for _, r := range reserved {
-		if within(m.Target, r) || within(r, m.Target) {
-			return fmt.Errorf("target %q: %s belongs to the cell", m.Target, r)
+		if within(target, r) || within(r, target) {
+			return fmt.Errorf("%s belongs to the cell", r)
 		}
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 // Transfers returns the downloads and uploads of a program in the order of their numbers.
 func (p Program) Transfers() []*lrp.Action {
 	var all []*lrp.Action
-	p.visit(func(a *lrp.Action) {
+	p.Visit(func(a *lrp.Action) {
 		if a.Download != nil || a.Upload != nil {
 			all = append(all, a)
 		}
@@ -41,8 +41,8 @@ func (p Program) WithoutAddresses() (Program, error) {
 	return out, nil
 }
 
-// visit calls fn for every action, outer ones first.
-func (p Program) visit(fn func(*lrp.Action)) {
+// Visit calls fn for every action, outer ones first.
+func (p Program) Visit(fn func(*lrp.Action)) {
 	roots := append([]*lrp.Action{p.Setup, p.Action}, p.Sidecars...)
 	if p.Monitor != nil {
 		roots = append(roots, p.Monitor.Action)

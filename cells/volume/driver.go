@@ -23,7 +23,7 @@ const MaxVolumes = 10_000
 
 // Config says where volumes are.
 type Config struct {
-	Dir    string `json:"dir" help:"directory for volumes, absolute; kept over restarts and belongs to this cell alone. Put it on a disk of its own: nothing bounds what containers write there"`
+	Dir    string `json:"dir" help:"directory for volumes, absolute; empty: the cell has none; kept over restarts and belongs to this cell alone. Put it on a disk of its own: nothing bounds what containers write there"`
 	Driver string `json:"driver" help:"name by which volume mounts ask for these volumes, 1 to 128 letters, digits and . _ -"`
 }
 

@@ -76,11 +76,6 @@ func (o order) supported() error {
 		}
 	}
 	not(len(o.egress) > 0, "egress_rules")
-	not(len(o.dependencies) > 0, "cached_dependencies")
-	not(len(o.layers) > 0, "image_layers")
-	not(o.trusted != "", "trusted_system_certificates_path")
-	not(len(o.volumes) > 0, "volume_mounts")
-	not(len(o.files) > 0, "volume_mounted_files")
 	not(len(o.network) > 0, "network")
 	not(o.certificate != nil && len(o.certificate.OrganizationalUnits) > 0, "certificate_properties")
 	if u.Fields != nil {
@@ -183,8 +178,11 @@ func networkEnv(address string, ports []engine.Port) ([]string, error) {
 }
 
 // TaskTransfers returns the downloads and uploads of a task in the order of their numbers.
-func TaskTransfers(d task.Definition) []*lrp.Action {
-	return step.Program{Action: d.Action}.Transfers()
+func TaskTransfers(d task.Definition) []*lrp.Action { return actionsOfTask(d).Transfers() }
+
+// actionsOfTask returns a program with nothing but the actions of a task.
+func actionsOfTask(d task.Definition) step.Program {
+	return step.Program{Setup: ownLayers(d.ImageLayers, d.LegacyDownloadUser), Action: d.Action}
 }
 
 // BuildTask returns what to make for a task, and how to look after it. d is SupportedTask.
@@ -195,6 +193,6 @@ func BuildTask(d task.Definition, s Subject, c Cell) (engine.Spec, Plan, error) 
 		return engine.Spec{}, Plan{}, err
 	}
 	spec, err := o.spec(s, c, plan, nil)
-	spec.Program.ResultFile = d.ResultFile
+	spec.Program.Setup, spec.Program.ResultFile = actionsOfTask(d).Setup, d.ResultFile
 	return spec, plan, err
 }

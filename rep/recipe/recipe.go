@@ -109,12 +109,13 @@ func Build(d lrp.Desired, s Subject, c Cell) (engine.Spec, Plan, error) {
 
 // actionsOf returns a program with nothing but the actions of an LRP.
 func actionsOf(d lrp.Desired) step.Program {
-	p := step.Program{Setup: d.RunInfo.Setup, Action: d.RunInfo.Action}
-	for _, sidecar := range d.RunInfo.Sidecars {
+	r := d.RunInfo
+	p := step.Program{Setup: after(ownLayers(r.ImageLayers, r.LegacyDownloadUser), r.Setup), Action: r.Action}
+	for _, sidecar := range r.Sidecars {
 		p.Sidecars = append(p.Sidecars, sidecar.Action)
 	}
-	if d.RunInfo.Monitor != nil && d.RunInfo.Check == nil {
-		p.Monitor = &step.Monitor{Action: d.RunInfo.Monitor}
+	if r.Monitor != nil && r.Check == nil {
+		p.Monitor = &step.Monitor{Action: r.Monitor}
 	}
 	return p
 }

@@ -98,11 +98,6 @@ func TestUnsupported(t *testing.T) {
 		set   func(*lrp.Desired)
 	}{
 		{"egress_rules", func(d *lrp.Desired) { d.RunInfo.EgressRules = []lrp.EgressRule{{}} }},
-		{"cached_dependencies", func(d *lrp.Desired) { d.RunInfo.CachedDependencies = []lrp.CachedDependency{{}} }},
-		{"image_layers", func(d *lrp.Desired) { d.RunInfo.ImageLayers = []lrp.ImageLayer{{}} }},
-		{"trusted_system_certificates_path", func(d *lrp.Desired) { d.RunInfo.TrustedSystemCertificatesPath = "/certs" }},
-		{"volume_mounts", func(d *lrp.Desired) { d.RunInfo.VolumeMounts = []lrp.VolumeMount{{}} }},
-		{"volume_mounted_files", func(d *lrp.Desired) { d.RunInfo.VolumeMountedFiles = []lrp.File{{}} }},
 		{"network", func(d *lrp.Desired) { d.RunInfo.Network = map[string]string{"a": "b"} }},
 		{"certificate_properties", func(d *lrp.Desired) {
 			d.RunInfo.Certificate = &lrp.CertificateProperties{OrganizationalUnits: []string{"app"}}

@@ -28,6 +28,7 @@ import (
 	"muster/cells/engine"
 	"muster/cells/fetch"
 	"muster/rep/align"
+	"muster/rep/internal/belongings"
 	"muster/rep/internal/probe"
 	"muster/rep/ledger"
 	"muster/rep/recipe"
@@ -64,6 +65,8 @@ type Config struct {
 	ReapEvery      time.Duration // between comparisons with the engine
 	Probe          probe.Settings
 	Files          *fetch.Fetcher // moves what programs want
+	Belongings     belongings.Set // what containers need besides the engine
+	VolumeDrivers  []string       // by which they can ask for volumes
 }
 
 // Cell is all that runs on a cell. All methods may be called concurrently.
@@ -207,8 +210,9 @@ func (c *Cell) accept(r container.Record, volumeDrivers []string, trace string, 
 
 // suits checks what can be said about work without knowing what else runs.
 func (c *Cell) suits(rootFS string, volumeDrivers []string) error {
-	if len(volumeDrivers) > 0 {
-		return fmt.Errorf("volume drivers %s are not on this cell", strings.Join(volumeDrivers, ", "))
+	missing := slices.DeleteFunc(slices.Clone(volumeDrivers), func(d string) bool { return slices.Contains(c.VolumeDrivers, d) })
+	if len(missing) > 0 {
+		return fmt.Errorf("volume drivers %s are not on this cell", strings.Join(missing, ", "))
 	}
 	scheme, name, _ := strings.Cut(rootFS, ":")
 	p, ok := c.Presence.RootFSProviders[scheme]
@@ -291,7 +295,7 @@ func (c *Cell) State() (cells.State, <-chan struct{}) {
 	records, changed := c.Records()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := cells.State{Presence: c.Presence, Index: c.Index, Available: c.books.Available(), UnhealthyReason: c.unhealthy}
+	s := cells.State{Presence: c.Presence, Index: c.Index, Available: c.books.Available(), VolumeDrivers: c.VolumeDrivers, UnhealthyReason: c.unhealthy}
 	for _, r := range records {
 		if r.Starting() {
 			s.StartingContainers++

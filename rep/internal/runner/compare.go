@@ -27,6 +27,7 @@ func (c *Cell) Adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("adopt containers: %w", err)
 	}
+	c.keepBelongings(ctx, found)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range found {
@@ -246,5 +247,5 @@ func (c *Cell) reap() error {
 			i.post(func() { i.apply(container.Event{Name: container.Vanish}) })
 		}
 	}
-	return nil
+	return c.sweepBelongings(ctx, found)
 }

@@ -11,6 +11,7 @@ import (
 	"muster/bbs/task"
 	"muster/cells"
 	"muster/cells/container"
+	"muster/cells/engine"
 	"muster/rep/align"
 	"muster/rep/recipe"
 )
@@ -48,6 +49,7 @@ type instance struct {
 	known      align.Known
 	plan       recipe.Plan
 	transfers  []*lrp.Action // of the program, by number; nil after an adoption
+	unwritten  []engine.Line // for the log of a container that could not be made
 	accepted   time.Time
 	launchedAt time.Time
 	doomedAt   time.Time // zero: no check has failed for good

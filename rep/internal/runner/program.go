@@ -151,15 +151,15 @@ func at(when time.Time, format string, args ...any) engine.Line {
 	return engine.Line{At: when, Stream: step.Stdout, Text: fmt.Appendf(nil, format, args...)}
 }
 
-// note writes lines of the cell into the log of the container. That they cannot be written is no reason to
-// do anything else.
+// note writes lines of the cell into the log of the container.
 func (i *instance) note(source string, lines ...engine.Line) {
-	if source == "" {
-		source = step.DefaultSource
-	}
-	for n := range lines {
-		lines[n].Source = source
-	}
+	var d draft
+	d.note(source, lines...)
+	i.write(d.lines)
+}
+
+// write writes lines that have a source. That they cannot be written is no reason to do anything else.
+func (i *instance) write(lines []engine.Line) {
 	ctx, cancel := context.WithTimeout(i.ctx, noteTimeout)
 	defer cancel()
 	if err := i.cell.engine.Note(ctx, i.id(), lines...); err != nil && ctx.Err() == nil {

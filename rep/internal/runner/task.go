@@ -19,16 +19,20 @@ import (
 const taskGone = "task container does not exist"
 
 // taskRecipe returns what to make for a task.
-func (i *instance) taskRecipe() (engine.Spec, recipe.Plan, error) {
+func (i *instance) taskRecipe() (spec engine.Spec, plan recipe.Plan, needs recipe.Needs, err error) {
 	t, err := read(i, func(ctx context.Context) (task.Task, error) { return i.cell.bbs.Task(ctx, i.task()) })
 	if err != nil {
-		return engine.Spec{}, recipe.Plan{}, fmt.Errorf("read task %s: %w", i.task(), err)
+		return spec, plan, needs, fmt.Errorf("read task %s: %w", i.task(), err)
 	}
 	if err := recipe.SupportedTask(t.Definition); err != nil {
-		return engine.Spec{}, recipe.Plan{}, err
+		return spec, plan, needs, err
+	}
+	if needs, err = recipe.NeedsOfTask(t.Definition); err != nil {
+		return spec, plan, needs, err
 	}
 	key := cells.TaskKey{GUID: cells.TaskGUID(t.GUID), Domain: t.Domain}
-	return recipe.BuildTask(t.Definition, recipe.Subject{Task: key, Instance: i.guid}, i.cell.Recipe)
+	spec, plan, err = recipe.BuildTask(t.Definition, recipe.Subject{Task: key, Instance: i.guid}, i.cell.Recipe)
+	return spec, plan, needs, err
 }
 
 // task returns the GUID of the task; it never changes.

@@ -25,17 +25,17 @@ func (i *instance) makeContainer() {
 	i.working = true
 	key := i.rec.Key
 	i.beside(func() {
-		begin := time.Now()
-		made, plan, transfers, err := i.make(key)
+		var d draft
+		made, plan, transfers, err := i.make(key, &d)
 		if err == nil {
-			i.note(plan.LogSource, at(begin, "Cell %s creating container for instance %s", i.cell.Presence.Cell, i.guid),
-				at(time.Now(), "Cell %s successfully created container for instance %s", i.cell.Presence.Cell, i.guid))
+			d.note(plan.LogSource, at(time.Now(), "Cell %s successfully created container for instance %s", i.cell.Presence.Cell, i.guid))
+			i.write(d.lines)
 		}
 		i.post(func() {
 			i.working = false
 			i.plan, i.transfers = plan, transfers
 			if err != nil {
-				i.spoiled(err, container.CreateFailed(err))
+				i.unmade(err, &d)
 				return
 			}
 			i.apply(container.Event{Name: container.Create, NetInfo: i.cell.netInfo(made)})
@@ -43,10 +43,14 @@ func (i *instance) makeContainer() {
 	})
 }
 
-func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, []*lrp.Action, error) {
+func (i *instance) make(key lrp.Key, d *draft) (engine.Container, recipe.Plan, []*lrp.Action, error) {
 	begin := time.Now()
-	spec, plan, err := i.recipe(key)
+	spec, plan, needs, err := i.recipe(key)
 	if err != nil {
+		return engine.Container{}, plan, nil, err
+	}
+	i.cell.metrics.step("desired", begin)
+	if err := i.prepare(&spec, plan, needs, d); err != nil {
 		return engine.Container{}, plan, nil, err
 	}
 	select {
@@ -57,8 +61,8 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, []*lrp.Acti
 	}
 	ctx, cancel := context.WithTimeout(i.making, i.cell.CreateTimeout)
 	defer cancel()
-	i.cell.metrics.step("desired", begin)
 	begin = time.Now()
+	d.note(plan.LogSource, at(begin, "Cell %s creating container for instance %s", i.cell.Presence.Cell, i.guid))
 	made, err := i.cell.engine.Create(ctx, spec)
 	if err == nil {
 		i.cell.metrics.step("create", begin)
@@ -67,22 +71,26 @@ func (i *instance) make(key lrp.Key) (engine.Container, recipe.Plan, []*lrp.Acti
 }
 
 // recipe returns what to make, from what is desired now.
-func (i *instance) recipe(key lrp.Key) (engine.Spec, recipe.Plan, error) {
+func (i *instance) recipe(key lrp.Key) (spec engine.Spec, plan recipe.Plan, needs recipe.Needs, err error) {
 	if i.isTask {
 		return i.taskRecipe()
 	}
 	d, err := read(i, func(ctx context.Context) (lrp.Desired, error) { return i.cell.bbs.Desired(ctx, key.Process) })
 	if err != nil {
-		return engine.Spec{}, recipe.Plan{}, fmt.Errorf("read desired LRP %s: %w", key.Process, err)
+		return spec, plan, needs, fmt.Errorf("read desired LRP %s: %w", key.Process, err)
 	}
 	if err := recipe.Supported(d); err != nil {
-		return engine.Spec{}, recipe.Plan{}, err
+		return spec, plan, needs, err
+	}
+	if needs, err = recipe.NeedsOf(d); err != nil {
+		return spec, plan, needs, err
 	}
 	ports, err := i.cell.takePorts(i.guid, len(recipe.Ports(d)))
 	if err != nil {
-		return engine.Spec{}, recipe.Plan{}, err
+		return spec, plan, needs, err
 	}
-	return recipe.Build(d, recipe.Subject{Key: key, Instance: i.guid, HostPorts: ports}, i.cell.Recipe)
+	spec, plan, err = recipe.Build(d, recipe.Subject{Key: key, Instance: i.guid, HostPorts: ports}, i.cell.Recipe)
+	return spec, plan, needs, err
 }
 
 // read reads from the BBS what is desired, for as long as it takes to answer.
@@ -209,10 +217,15 @@ func (i *instance) signal(s syscall.Signal) {
 }
 
 // destroyContainer removes the container, for as long as that takes: until then its resources are held.
-// What was written by a process that ended by itself is kept for a while.
+// What was written by a process that ended by itself, or about a container that could not be made, is kept for a
+// while.
 func (i *instance) destroyContainer() {
 	i.working = true
 	rec := i.rec
+	if lines := i.unwritten; lines != nil && !rec.Result.Stopped {
+		i.unwritten = nil
+		i.cell.past.keep(ended{record: rec, at: time.Now(), log: lines})
+	}
 	i.beside(func() {
 		if rec.Launched && !rec.Result.Stopped {
 			if err := i.cell.remember(i.ctx, rec); err != nil && !errors.Is(err, engine.ErrNotFound) {
@@ -250,7 +263,7 @@ func (c *Cell) tryDestroy(ctx context.Context, id engine.ID) error {
 		return err
 	}
 	c.metrics.Destroy.Observe(time.Since(begin).Seconds())
-	return nil
+	return c.Belongings.Release(ctx, id)
 }
 
 // checksDue tells whether the startup checks have to begin: the setup is over and the BBS calls the

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"muster/cells/engine"
+	"muster/cells/firewall"
 )
 
 const (
@@ -40,6 +41,7 @@ type Engine struct {
 	client   *client.Client
 	platform platforms.MatchComparer
 	network  *network
+	guard    *guard
 	paths    paths
 	watch    *watcher
 	quiet    *containerdlog.Entry
@@ -81,7 +83,7 @@ func New(cfg Config) (*Engine, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: newNetwork(cfg),
+		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: newNetwork(cfg), guard: newGuard(cfg),
 		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{},
 	}
 	e.life, e.end = context.WithCancel(e.scope(context.Background()))
@@ -159,6 +161,9 @@ func checkSpec(spec engine.Spec) error {
 		if limit < 0 {
 			return fmt.Errorf("container %s: the %s limit is %d: want 0 (none) or more", spec.ID, name, limit)
 		}
+	}
+	if err := firewall.Check(spec.Egress); err != nil {
+		return fmt.Errorf("container %s: %w", spec.ID, err)
 	}
 	return nil
 }

@@ -167,9 +167,8 @@ func TestWhatCannotRunCrashesWithAReason(t *testing.T) {
 		want    string
 		change  func(*lrp.Desired)
 	}{
-		{"unsupported", "failed to create container: the cell does not support egress_rules, volume_mounted_files: remove it from what is desired", func(d *lrp.Desired) {
-			d.RunInfo.VolumeMountedFiles = []lrp.File{{Path: "a", Content: "b"}}
-			d.RunInfo.EgressRules = []lrp.EgressRule{{Protocol: "tcp", Destinations: []string{"10.0.0.0/8"}, Ports: []uint32{80}}}
+		{"unsupported", "failed to create container: the cell does not support certificate_properties: remove it from what is desired", func(d *lrp.Desired) {
+			d.RunInfo.Certificate = &lrp.CertificateProperties{OrganizationalUnits: []string{"app"}}
 		}},
 		{"no-image", "image docker:///none is not on this host", func(d *lrp.Desired) { d.RootFS = "docker:///none" }},
 		{"no-program", `program "/none" is not in the image`, func(d *lrp.Desired) { d.RunInfo.Action.Run.Path = "/none" }},

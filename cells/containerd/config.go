@@ -11,23 +11,26 @@ import (
 	"time"
 
 	"muster/cells/engine"
+	"muster/cells/firewall"
 )
 
 // Config says where an engine works.
 type Config struct {
-	Address       string   `json:"address" help:"path of containerd's socket"`
-	Namespace     string   `json:"namespace" help:"containerd namespace; belongs to this cell alone, e.g. muster-CELL"`
-	StateDir      string   `json:"state_dir" help:"directory for logs, network namespaces and address leases; kept over restarts and belongs to this cell alone"`
-	ImageDir      string   `json:"image_dir" help:"directory below which oci-archive:// and oci-layout:// images may lie; empty: such images are refused"`
-	Snapshotter   string   `json:"snapshotter" help:"containerd snapshotter"`
-	Runtime       string   `json:"runtime" help:"containerd runtime"`
-	CgroupParent  string   `json:"cgroup_parent" help:"cgroup of this cell, absolute, e.g. /muster/CELL; removed by a full clean-up"`
-	Bridge        string   `json:"bridge" help:"name of this cell's bridge, at most 15 characters; made when missing"`
-	Subnet        string   `json:"subnet" help:"IPv4 subnet of the containers, e.g. 10.254.1.0/24; must not overlap that of another cell; its size bounds the number of containers"`
-	DNS           []string `json:"dns" help:"resolvers for containers; empty: those of the cell, without loopback ones"`
-	CNIBinDir     string   `json:"cni_bin_dir" help:"directory of the CNI plugins bridge and host-local"`
-	InitPath      string   `json:"init_path" help:"the program muster-init, which runs in every container"`
-	LogLimitBytes int64    `json:"log_limit_bytes" help:"bytes kept of the log of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
+	Address       string          `json:"address" help:"path of containerd's socket"`
+	Namespace     string          `json:"namespace" help:"containerd namespace; belongs to this cell alone, e.g. muster-CELL"`
+	StateDir      string          `json:"state_dir" help:"directory for logs, network namespaces and address leases; kept over restarts and belongs to this cell alone"`
+	ImageDir      string          `json:"image_dir" help:"directory below which oci-archive:// and oci-layout:// images may lie; empty: such images are refused"`
+	Snapshotter   string          `json:"snapshotter" help:"containerd snapshotter"`
+	Runtime       string          `json:"runtime" help:"containerd runtime"`
+	CgroupParent  string          `json:"cgroup_parent" help:"cgroup of this cell, absolute, e.g. /muster/CELL; removed by a full clean-up"`
+	Bridge        string          `json:"bridge" help:"name of this cell's bridge, at most 15 characters; made when missing"`
+	Subnet        string          `json:"subnet" help:"IPv4 subnet of the containers, e.g. 10.254.1.0/24; must not overlap that of another cell; its size bounds the number of containers"`
+	DNS           []string        `json:"dns" help:"resolvers for containers; empty: those of the cell, without loopback ones"`
+	CNIBinDir     string          `json:"cni_bin_dir" help:"directory of the CNI plugins bridge and host-local"`
+	CNIPlugins    []string        `json:"cni_plugins" help:"files with the configurations of further CNI plugins, one in each; they run after bridge, in this order, and get the network properties of an LRP or a task if they have the capability properties"`
+	InitPath      string          `json:"init_path" help:"the program muster-init, which runs in every container"`
+	Firewall      firewall.Config `json:"firewall"`
+	LogLimitBytes int64           `json:"log_limit_bytes" help:"bytes kept of the log of a container, at least 65536; larger: more history for late readers, more disk that no limit of an app is charged for"`
 
 	// Preloaded are the root file systems for preloaded:NAME, by name: absolute paths of an OCI layout, of an
 	// archive of an image, of a tar file, plain or compressed with gzip or zstd, or of a directory. What is changed
@@ -48,6 +51,7 @@ func Defaults() Config {
 		Runtime:       "io.containerd.runc.v2",
 		CNIBinDir:     "/usr/lib/cni",
 		InitPath:      besideExecutable("muster-init"),
+		Firewall:      firewall.Defaults(),
 		LogLimitBytes: 8 << 20,
 	}
 }
@@ -119,6 +123,12 @@ func (c Config) Validate() error {
 		if _, err := os.Stat(filepath.Join(c.CNIBinDir, plugin)); err != nil {
 			bad("cni_bin_dir", c.CNIBinDir, fmt.Sprintf("the plugin %s is not there: install it, on Debian with: apt-get install containernetworking-plugins", plugin))
 		}
+	}
+	if _, err := c.Firewall.Compile(); err != nil {
+		errs = append(errs, fmt.Errorf("firewall: %w", err))
+	}
+	if _, err := c.morePlugins(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

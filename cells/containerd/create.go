@@ -72,7 +72,7 @@ func (e *Engine) create(ctx context.Context, spec engine.Spec) (engine.Container
 	return made, e.writeProgram(spec, img, made.Address)
 }
 
-// connect makes the network of a container.
+// connect makes the network of a container, with the rules for what it may reach.
 func (e *Engine) connect(ctx context.Context, spec engine.Spec, netns chan<- struct{}) (string, error) {
 	defer e.step(spec.ID, "network")()
 	if _, err := e.network.prepare(ctx); err != nil {
@@ -82,10 +82,16 @@ func (e *Engine) connect(ctx context.Context, spec engine.Spec, netns chan<- str
 		return "", noSpace(err, e.cfg.StateDir)
 	}
 	close(netns)
-	address, err := e.network.attach(ctx, spec.ID, spec.Ports)
+	done := e.step(spec.ID, "attach")
+	got, err := e.network.attach(ctx, spec.ID, askedBy(spec))
+	done()
 	if err != nil {
 		return "", err
 	}
+	if err := e.protect(spec.ID, got, spec.Egress); err != nil {
+		return "", err
+	}
+	address := got.addresses[0].String()
 	hosts := hostsFile(address, hostname(spec.ID))
 	// Written in place: the container has this very file mounted.
 	if err := os.WriteFile(e.paths.file(spec.ID, "hosts"), []byte(hosts), 0o644); err != nil {

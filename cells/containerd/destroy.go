@@ -33,11 +33,20 @@ func (e *Engine) Destroy(ctx context.Context, id engine.ID) error {
 
 func (e *Engine) destroy(ctx context.Context, id engine.ID) error {
 	if err := e.killTask(ctx, id); err != nil {
-		return err // its network is not taken from a process that may live
+		return err
 	}
+	ended := make(chan bool, 1) // tells whether its processes have ended
 	both := new(errgroup.Group) // one that fails does not stop the other
-	both.Go(func() error { return e.disconnect(ctx, id) })
-	both.Go(func() error { return e.unfurnish(ctx, id) })
+	both.Go(func() error {
+		if !<-ended {
+			return nil // the other error says why
+		}
+		return e.disconnect(ctx, id)
+	})
+	both.Go(func() error {
+		defer close(ended)
+		return e.unfurnish(ctx, id, ended)
+	})
 	if err := both.Wait(); err != nil {
 		return err
 	}
@@ -56,24 +65,28 @@ func (e *Engine) killTask(ctx context.Context, id engine.ID) error {
 	return err
 }
 
-// disconnect undoes the network of a container.
+// disconnect undoes the network of a container, whose processes have ended: its rules go first, and its
+// address, which another one may get, after them.
 func (e *Engine) disconnect(ctx context.Context, id engine.ID) error {
 	defer e.step(id, "disconnect")()
+	if err := e.guard.remove(id); err != nil {
+		return err
+	}
 	if err := dropUnmounted(e.paths.netns(id)); err != nil {
 		return err
 	}
 	var wanted asked
 	if e.paths.read(id, specFile, &wanted) { // else the network was never touched
-		if err := e.network.detach(ctx, id); err != nil {
+		if err := e.network.detach(ctx, id, wanted); err != nil {
 			return err
 		}
 	}
 	return removeNetns(e.paths.netns(id))
 }
 
-// unfurnish removes task, snapshot and record.
-func (e *Engine) unfurnish(ctx context.Context, id engine.ID) error {
-	if err := e.deleteTask(ctx, id); err != nil {
+// unfurnish removes task, snapshot and record; see deleteTask for ended.
+func (e *Engine) unfurnish(ctx context.Context, id engine.ID, ended chan<- bool) error {
+	if err := e.deleteTask(ctx, id, ended); err != nil {
 		return err
 	}
 	defer e.step(id, "remove")()
@@ -86,14 +99,18 @@ func (e *Engine) unfurnish(ctx context.Context, id engine.ID) error {
 	return nil
 }
 
-// deleteTask waits for the end of a killed process and removes its task, shim and runc's state included.
-func (e *Engine) deleteTask(ctx context.Context, id engine.ID) error {
+// deleteTask waits for the end of a killed process and removes its task, shim and runc's state included. It
+// sends to ended as soon as no process is left, or not at all.
+func (e *Engine) deleteTask(ctx context.Context, id engine.ID, ended chan<- bool) error {
 	defer e.step(id, "delete-task")()
 	service := e.client.TaskService()
 	_, err := service.Wait(ctx, &tasks.WaitRequest{ContainerID: string(id)})
 	known := !errdefs.IsNotFound(native(err))
 	if err != nil && known {
 		return fmt.Errorf("wait for the killed process: %w", native(err))
+	}
+	if known {
+		ended <- true
 	}
 	_, err = service.Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: string(id)})
 	if err = native(err); known && err != nil && !errdefs.IsNotFound(err) {
@@ -102,5 +119,9 @@ func (e *Engine) deleteTask(ctx context.Context, id engine.ID) error {
 	if _, left := os.Lstat(e.runcDir(id)); known && err == nil && errors.Is(left, fs.ErrNotExist) {
 		return nil
 	}
-	return e.endStrays(ctx, id)
+	err = e.endStrays(ctx, id)
+	if err == nil && !known {
+		ended <- true
+	}
+	return err
 }

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"muster/cells/engine"
+	"muster/cells/firewall"
 )
 
 const (
@@ -40,6 +41,7 @@ type Engine struct {
 	client   *client.Client
 	platform platforms.MatchComparer
 	network  *network
+	guard    *guard
 	paths    paths
 	watch    *watcher
 	quiet    *containerdlog.Entry
@@ -91,7 +93,7 @@ func New(cfg Config) (*Engine, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	e := &Engine{
-		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: net,
+		cfg: cfg, log: log, client: c, platform: platforms.DefaultStrict(), network: net, guard: newGuard(cfg),
 		paths: paths{cfg.StateDir}, watch: watch, quiet: quietLogger(), images: map[string]*image{}, directoryVersions: map[string]string{},
 		diskEvery: diskEvery,
 	}
@@ -172,6 +174,9 @@ func checkSpec(spec engine.Spec) error {
 		}
 	}
 	if err := engine.CheckMounts(spec.Mounts); err != nil {
+		return fmt.Errorf("container %s: %w", spec.ID, err)
+	}
+	if err := firewall.Check(spec.Egress); err != nil {
 		return fmt.Errorf("container %s: %w", spec.ID, err)
 	}
 	return nil

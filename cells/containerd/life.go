@@ -101,7 +101,8 @@ func (e *Engine) Kill(ctx context.Context, id engine.ID, signal syscall.Signal) 
 	return nil // it has a record but no process any more
 }
 
-// List returns all containers and what is left of any, ordered by ID.
+// List returns all containers and what is left of any, ordered by ID. The owner of a cell gives those their
+// rules again that have lost them.
 func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 	ctx = e.scope(ctx)
 	records, err := e.client.ContainerService().List(ctx)
@@ -128,6 +129,11 @@ func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 	for id := range processes { // made by containerd for a caller that died meanwhile
 		traces = append(traces, id)
 	}
+	ruled, err := e.guard.list()
+	if err != nil {
+		return nil, err
+	}
+	traces = append(traces, ruled...)
 	for _, id := range traces {
 		if _, ok := found[id]; !ok {
 			var wanted asked
@@ -140,6 +146,7 @@ func (e *Engine) List(ctx context.Context) ([]engine.Container, error) {
 		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b engine.Container) int { return cmp.Compare(a.ID, b.ID) })
+	e.protectAgain(ctx, all, ruled)
 	return all, nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"sync"
 
 	"github.com/containernetworking/cni/libcni"
-	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 
 	"muster/cells/engine"
@@ -22,6 +21,35 @@ import (
 
 // cniPlugins are the plugins that must be installed.
 var cniPlugins = [...]string{"bridge", "host-local"}
+
+// further is what is looked at in the configuration of a further plugin.
+type further struct {
+	Type string `json:"type"`
+}
+
+// morePlugins reads the configurations of further plugins.
+func (c Config) morePlugins() ([]json.RawMessage, error) {
+	var out []json.RawMessage
+	for i, file := range c.CNIPlugins {
+		bad := func(why string) error { return fmt.Errorf("cni_plugins[%d] is %q: %s", i, file, why) }
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, bad(err.Error())
+		}
+		var p further
+		if err := json.Unmarshal(text, &p); err != nil {
+			return nil, bad("want the JSON object of one plugin: " + err.Error())
+		}
+		if p.Type == "" || filepath.Base(p.Type) != p.Type {
+			return nil, bad(fmt.Sprintf("its type is %q: want the name of a program in cni_bin_dir", p.Type))
+		}
+		if _, err := os.Stat(filepath.Join(c.CNIBinDir, p.Type)); err != nil {
+			return nil, bad(fmt.Sprintf("its type is %q, and no such program is in cni_bin_dir %s", p.Type, c.CNIBinDir))
+		}
+		out = append(out, text)
+	}
+	return out, nil
+}
 
 // insideName is the network device of a container.
 const insideName = "eth0"
@@ -57,20 +85,25 @@ func newNetwork(cfg Config) (*network, error) {
 
 // ConfList returns the CNI configuration list of a cell.
 func (c Config) ConfList() ([]byte, error) {
-	return json.Marshal(map[string]any{
-		"cniVersion": "1.0.0",
-		"name":       c.Namespace,
-		"plugins": []any{
-			map[string]any{
-				"type": "bridge", "bridge": c.Bridge, "isGateway": true, "hairpinMode": true,
-				"ipam": map[string]any{
-					"type": "host-local", "dataDir": paths{c.StateDir}.ipam(),
-					"ranges": []any{[]any{map[string]any{"subnet": c.Subnet}}},
-					"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
-				},
+	more, err := c.morePlugins()
+	if err != nil {
+		return nil, err
+	}
+	plugins := []any{
+		map[string]any{
+			"type": "bridge", "bridge": c.Bridge, "isGateway": true, "hairpinMode": true,
+			"ipam": map[string]any{
+				"type": "host-local", "dataDir": paths{c.StateDir}.ipam(),
+				"ranges": []any{[]any{map[string]any{"subnet": c.Subnet}}},
+				"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
 			},
 		},
-	})
+		map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true}},
+	}
+	for _, p := range more {
+		plugins = append(plugins, p)
+	}
+	return json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": c.Namespace, "plugins": plugins})
 }
 
 // prepare returns the configuration; the first time it also makes what all containers share.
@@ -114,31 +147,25 @@ func (n *network) masquerade(verb string) []string {
 	}
 }
 
-// attach connects the network namespace of a container and returns its address.
-func (n *network) attach(ctx context.Context, id engine.ID, ports []engine.Port) (string, error) {
+// attach connects the network namespace of a container and returns what it got.
+func (n *network) attach(ctx context.Context, id engine.ID, wanted asked) (endpoint, error) {
 	list, err := n.prepare(ctx)
 	if err != nil {
-		return "", fmt.Errorf("network of container %s: %w", id, err)
+		return endpoint{}, fmt.Errorf("network of container %s: %w", id, err)
 	}
-	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(id))
+	result, err := n.cni.AddNetworkList(ctx, list, n.arguments(id, wanted))
 	if err != nil {
-		return "", fmt.Errorf("network of container %s: %w", id, noSpace(err, n.paths.root))
+		return endpoint{}, fmt.Errorf("network of container %s: %w", id, noSpace(err, n.paths.root))
 	}
-	full, err := types100.NewResultFromResult(result)
+	got, err := n.endpoint(id, result)
 	if err != nil {
-		return "", fmt.Errorf("network of container %s: %w", id, err)
+		return endpoint{}, err
 	}
-	for _, ip := range full.IPs {
-		if four := ip.Address.IP.To4(); four != nil {
-			address := netip.AddrFrom4([4]byte(four))
-			return address.String(), n.ports.Map(id, address, ports)
-		}
-	}
-	return "", fmt.Errorf("network of container %s: the CNI plugins gave it no IPv4 address", id)
+	return got, n.ports.Map(id, got.addresses[0], wanted.Ports)
 }
 
 // detach undoes attach as far as it got; what is not there is no error.
-func (n *network) detach(ctx context.Context, id engine.ID) error {
+func (n *network) detach(ctx context.Context, id engine.ID, wanted asked) error {
 	if err := n.ports.Unmap(id); err != nil {
 		return err
 	}
@@ -149,14 +176,17 @@ func (n *network) detach(ctx context.Context, id engine.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := n.cni.DelNetworkList(ctx, list, n.arguments(id)); err != nil {
+	if err := n.cni.DelNetworkList(ctx, list, n.arguments(id, wanted)); err != nil {
 		return fmt.Errorf("network of container %s: %w", id, err)
 	}
 	return nil
 }
 
-func (n *network) arguments(id engine.ID) *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: string(id), NetNS: n.paths.netns(id), IfName: insideName}
+func (n *network) arguments(id engine.ID, wanted asked) *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{
+		ContainerID: string(id), NetNS: n.paths.netns(id), IfName: insideName,
+		CapabilityArgs: map[string]any{"properties": wanted.Network},
+	}
 }
 
 // remove undoes what all containers of the cell share: the bridge, the rule, the leases.

@@ -31,5 +31,8 @@ func (e *Engine) Own() error {
 		return errors.Join(err, file.Close())
 	}
 	e.lock = file
+	if err := e.guard.ready(); err != nil {
+		return err
+	}
 	return e.haveInit()
 }

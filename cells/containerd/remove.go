@@ -35,6 +35,9 @@ func (e *Engine) RemoveAll(ctx context.Context) error {
 	if err := e.network.remove(ctx); err != nil {
 		return fmt.Errorf("network of %s: %w", e.cfg.Namespace, err)
 	}
+	if err := e.guard.removeAll(); err != nil {
+		return err
+	}
 	if err := removeCgroups(e.cfg.CgroupParent); err != nil {
 		return err
 	}

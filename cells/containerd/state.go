@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"muster/bbs/lrp"
 	"muster/cells/engine"
 )
 
@@ -32,8 +33,12 @@ const (
 
 // asked is what a container was asked to have; its network cannot be undone without it.
 type asked struct {
-	Ports []engine.Port `json:"ports"`
+	Ports   []engine.Port     `json:"ports"`
+	Egress  []lrp.EgressRule  `json:"egress,omitempty"`
+	Network map[string]string `json:"network,omitempty"`
 }
+
+func askedBy(spec engine.Spec) asked { return asked{spec.Ports, spec.Egress, spec.Network} }
 
 // given is what the network gave.
 type given struct {
@@ -57,7 +62,7 @@ func (p paths) claim(spec engine.Spec) error {
 
 // fill writes what the container starts with.
 func (p paths) fill(spec engine.Spec, dns []string) error {
-	if err := p.write(spec.ID, specFile, asked{spec.Ports}); err != nil {
+	if err := p.write(spec.ID, specFile, askedBy(spec)); err != nil {
 		return err
 	}
 	resolv, err := resolvConf(dns)

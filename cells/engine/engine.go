@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"muster/bbs/lrp"
 	"muster/cells/step"
 )
 
@@ -104,6 +105,11 @@ type Spec struct {
 	Ports      []Port
 	Mounts     []Mount // made in this order
 	Privileged bool
+	// Egress says what the container may reach besides what the cell lets every container reach. A rule
+	// that means nothing fails Create, whose error names the field.
+	Egress []lrp.EgressRule
+	// Network is what plugins of the cell's network are told about the container.
+	Network map[string]string
 }
 
 // Delivery is the answer to a transfer.

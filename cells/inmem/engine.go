@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"muster/cells/engine"
+	"muster/cells/firewall"
 	"muster/cells/step"
 )
 
@@ -24,6 +25,9 @@ func (e *Engine) Create(ctx context.Context, spec engine.Spec) (engine.Container
 		return engine.Container{}, fmt.Errorf("container %s: %w", spec.ID, engine.ErrExists)
 	}
 	if err := engine.CheckMounts(spec.Mounts); err != nil {
+		return engine.Container{}, fmt.Errorf("container %s: %w", spec.ID, err)
+	}
+	if err := firewall.Check(spec.Egress); err != nil {
 		return engine.Container{}, fmt.Errorf("container %s: %w", spec.ID, err)
 	}
 	for _, m := range spec.Mounts {

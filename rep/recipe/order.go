@@ -75,8 +75,6 @@ func (o order) supported() error {
 			u.Fields = append(u.Fields, field)
 		}
 	}
-	not(len(o.egress) > 0, "egress_rules")
-	not(len(o.network) > 0, "network")
 	not(o.certificate != nil && len(o.certificate.OrganizationalUnits) > 0, "certificate_properties")
 	if u.Fields != nil {
 		return u
@@ -109,6 +107,7 @@ func (o order) spec(s Subject, c Cell, plan Plan, ports []engine.Port) (engine.S
 	spec := engine.Spec{
 		ID: engine.ID(s.Instance), Labels: labels, RootFS: o.rootFS, Username: o.username, Password: o.password,
 		Limits: o.limits, Ports: ports, Privileged: o.privileged, AddressEnv: "CF_INSTANCE_INTERNAL_IP",
+		Egress: o.egress, Network: o.network,
 		Program: step.Program{
 			Action: o.action, Source: o.logSource, Graceful: c.Graceful, LastEnv: last, LogBytes: -1, LogLines: c.LogLines,
 		},

@@ -97,8 +97,6 @@ func TestUnsupported(t *testing.T) {
 		field string
 		set   func(*lrp.Desired)
 	}{
-		{"egress_rules", func(d *lrp.Desired) { d.RunInfo.EgressRules = []lrp.EgressRule{{}} }},
-		{"network", func(d *lrp.Desired) { d.RunInfo.Network = map[string]string{"a": "b"} }},
 		{"certificate_properties", func(d *lrp.Desired) {
 			d.RunInfo.Certificate = &lrp.CertificateProperties{OrganizationalUnits: []string{"app"}}
 		}},

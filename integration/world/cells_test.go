@@ -326,7 +326,7 @@ func ask(r lrp.Actual, path string) (int, error) {
 
 // §24 "Sidecar": its end, whichever, is that of the instance.
 func (a *acceptance) testSidecarEnds(t *testing.T) {
-	a.crashes(t, "ends", "", func(d *lrp.Desired) { d.RunInfo.Sidecars = []lrp.Sidecar{{Action: sh("exit 0")}} })
+	a.crashes(t, "ends", "cancelled", func(d *lrp.Desired) { d.RunInfo.Sidecars = []lrp.Sidecar{{Action: sh("exit 0")}} })
 	a.crashes(t, "fails", "Exited with status 3", func(d *lrp.Desired) { d.RunInfo.Sidecars = []lrp.Sidecar{{Action: sh("exit 3")}} })
 }
 
@@ -473,7 +473,9 @@ func (a *acceptance) testPids(t *testing.T) {
 		d.RunInfo.Action = sh("for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; " + forever)
 	})
 	a.record(t, p, revision, running)
-	a.crashes(t, "one", "", func(d *lrp.Desired) { d.MaxPids, d.RunInfo.Action = 1, sh("sleep 1000 & wait; exit 0") })
+	a.crashes(t, "one", "Exited with status 2", func(d *lrp.Desired) { // the shell gives up when it cannot fork
+		d.MaxPids, d.RunInfo.Action = 1, sh("i=0; while test $i -lt 40; do sleep 1000 & i=$((i+1)); done; "+forever)
+	})
 	err := a.client.Desire(t.Context(), lrp.Desired{
 		Process: process(t, "negative"), Domain: "cells", RootFS: "docker:///x", MaxPids: -1,
 		MetricTags: map[string]lrp.MetricTag{"source_id": {Static: "cells"}}, RunInfo: lrp.RunInfo{Action: sh("true")},

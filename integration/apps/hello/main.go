@@ -6,7 +6,7 @@
 //	/healthz     ok; 503 after /unhealthy
 //	/unhealthy   makes /healthz fail from now on
 //	/exit?code=N ends the process with code N
-//	/sleep?ms=N  answers after N milliseconds
+//	/sleep?ms=N  says so in its output and answers after N milliseconds
 //	/stream?n=N&ms=M  N lines, one every M milliseconds
 //	/ws          WebSocket echo
 //
@@ -107,6 +107,7 @@ func routes(exit func(int)) http.Handler {
 
 func sleep(w http.ResponseWriter, r *http.Request) {
 	ms, ok := number(w, r, "ms", 1000, int(maxPause/time.Millisecond))
+	fmt.Printf("sleeps for %d ms\n", ms)
 	if ok && pause(r.Context(), ms) {
 		fmt.Fprintf(w, "slept %d ms\n", ms)
 	}

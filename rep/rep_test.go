@@ -167,8 +167,7 @@ func TestWhatCannotRunCrashesWithAReason(t *testing.T) {
 		want    string
 		change  func(*lrp.Desired)
 	}{
-		{"unsupported", "failed to create container: the cell does not support egress_rules, volume_mounted_files: remove it from what is desired", func(d *lrp.Desired) {
-			d.RunInfo.VolumeMountedFiles = []lrp.File{{Path: "a", Content: "b"}}
+		{"unsupported", "failed to create container: the cell does not support egress_rules: remove it from what is desired", func(d *lrp.Desired) {
 			d.RunInfo.EgressRules = []lrp.EgressRule{{Protocol: "tcp", Destinations: []string{"10.0.0.0/8"}, Ports: []uint32{80}}}
 		}},
 		{"no-image", "image docker:///none is not on this host", func(d *lrp.Desired) { d.RootFS = "docker:///none" }},

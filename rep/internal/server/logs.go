@@ -65,7 +65,7 @@ func (r *reader) run(ctx context.Context) error {
 	for {
 		records, changed := r.server.cell.Records()
 		for _, rec := range records {
-			if r.wants(rec) && !r.open[rec.Instance] {
+			if rec.Launched && r.wants(rec) && !r.open[rec.Instance] {
 				r.open[rec.Instance] = true
 				wg.Go(func() {
 					if err := r.instance(ctx, rec, r.req.GetFollow()); err != nil {
@@ -97,10 +97,9 @@ func (r *reader) what() string {
 	return r.req.GetProcessGuid()
 }
 
-// wants tells whether an instance was asked for and may have written something.
+// wants tells whether an instance was asked for.
 func (r *reader) wants(rec container.Record) bool {
-	return string(rec.Key.Process) == r.req.GetProcessGuid() && rec.Launched &&
-		(r.req.Index == nil || *r.req.Index == rec.Key.Index)
+	return string(rec.Key.Process) == r.req.GetProcessGuid() && (r.req.Index == nil || *r.req.Index == rec.Key.Index)
 }
 
 // instance sends the lines of one instance: with a tail, the newest of what is there, and then what

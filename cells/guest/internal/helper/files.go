@@ -44,6 +44,9 @@ func placeOne(dir *os.Root, f lrp.File, who account) error {
 	if !filepath.IsLocal(name) || name == "." {
 		return fmt.Errorf("want a path below %s", filesDir)
 	}
+	if isThere(dir, name, f.Content) {
+		return nil
+	}
 	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
@@ -63,4 +66,15 @@ func placeOne(dir *os.Root, f lrp.File, who account) error {
 		}
 	}
 	return err
+}
+
+// isThere tells whether a file that everybody may read is as it should be: those of the container are mounted
+// read-only, and hold those of its actions too.
+func isThere(dir *os.Root, name, content string) bool {
+	info, err := dir.Stat(name)
+	if err != nil || info.Mode().Perm()&0o004 == 0 || info.Size() != int64(len(content)) {
+		return false
+	}
+	there, err := dir.ReadFile(name)
+	return err == nil && string(there) == content
 }

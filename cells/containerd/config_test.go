@@ -92,14 +92,3 @@ func TestStrayPluginsAreWaitedFor(t *testing.T) {
 	check(t, syscall.Kill(pid, syscall.SIGKILL))
 	check(t, <-settled)
 }
-
-// The portmap plugin was killed while it removed a chain of its predecessors.
-func TestChainsOfAKilledPluginAreRemoved(t *testing.T) {
-	const chain = "CNI-SN-0123456789abcdef01234"
-	check(t, iptables(t.Context(), "-t", "nat", "-N", chain))
-	check(t, RemoveHostPortChains(t.Context()))
-	if err := iptables(t.Context(), "-t", "nat", "-L", chain); err == nil {
-		t.Error("the chain is left")
-		check(t, iptables(t.Context(), "-t", "nat", "-X", chain))
-	}
-}

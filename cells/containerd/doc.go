@@ -14,6 +14,8 @@
 //	    hosts, hostname, resolv.conf
 //	StateDir/netns/ID        the network namespace, a bind mount
 //	CNI                      veth, address (leases in StateDir/ipam)
+//	tables NAMESPACE         of nftables: what it may reach, see cells/firewall/nft; there before anything of it
+//	                         runs, and until its processes have ended
 //	table NAMESPACE-ports    of nftables: port mappings, see cells/portmap
 //	containerd               container record, then snapshot, then task; the record keeps the
 //	                         snapshot from being collected, so a container needs no lease

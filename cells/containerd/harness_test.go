@@ -2,7 +2,6 @@ package containerd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +26,7 @@ import (
 // initPath is the program that runs in every container.
 var initPath string
 
-// TestMain compiles the init, and removes the chains that all tests share when none of them runs any more.
+// TestMain compiles the init.
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "muster-init")
 	if err == nil {
@@ -37,7 +36,7 @@ func TestMain(m *testing.M) {
 	code := 1
 	if err == nil {
 		code = m.Run()
-		err = errors.Join(RemoveHostPortChains(context.Background()), os.RemoveAll(dir))
+		err = os.RemoveAll(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -230,6 +229,11 @@ func (s *stack) traces(t testing.TB) []string {
 	check(t, err)
 	for _, id := range mapped {
 		add("port", string(id))
+	}
+	ruled, err := e.guard.list()
+	check(t, err)
+	for _, id := range ruled {
+		add("egress", string(id))
 	}
 	slices.Sort(all)
 	return all

@@ -72,15 +72,20 @@ type network struct {
 
 func newNetwork(cfg Config) (*network, error) {
 	p := paths{cfg.StateDir}
-	subnet, err := netip.ParsePrefix(cfg.Subnet)
-	if err != nil {
-		return nil, err
-	}
-	ports, err := portmap.New(portmap.Config{Table: cfg.Namespace + "-ports", Bridge: cfg.Bridge, Subnet: subnet})
+	ports, err := cfg.PortMapper()
 	if err != nil {
 		return nil, err
 	}
 	return &network{cfg: cfg, paths: p, cni: libcni.NewCNIConfigWithCacheDir([]string{cfg.CNIBinDir}, p.cniCache(), nil), ports: ports}, nil
+}
+
+// PortMapper returns what maps the host ports of a cell.
+func (c Config) PortMapper() (*portmap.Mapper, error) {
+	subnet, err := netip.ParsePrefix(c.Subnet)
+	if err != nil {
+		return nil, fmt.Errorf("subnet: %w", err)
+	}
+	return portmap.New(portmap.Config{Table: c.Namespace + "-ports", Bridge: c.Bridge, Subnet: subnet})
 }
 
 // ConfList returns the CNI configuration list of a cell.
@@ -98,7 +103,6 @@ func (c Config) ConfList() ([]byte, error) {
 				"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
 			},
 		},
-		map[string]any{"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true}},
 	}
 	for _, p := range more {
 		plugins = append(plugins, p)
@@ -235,65 +239,4 @@ func iptables(ctx context.Context, args ...string) error {
 		return fmt.Errorf("iptables %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
-}
-
-// RemoveHostPortChains removes the chains that the portmap plugin of CNI leaves in the nat table, unless a
-// port of anybody is still mapped: all bridges of the machine share them.
-func RemoveHostPortChains(ctx context.Context) error {
-	const mapped, masquerade, mark = "CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"
-	// A chain of older versions of the plugin. It makes one only to remove it at once, and leaves it
-	// empty when it is killed between the two.
-	const old = "CNI-SN-"
-	out, err := exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-S").Output()
-	if err != nil {
-		return fmt.Errorf("list the nat table: %w", err)
-	}
-	var jumps, chains []string
-	for line := range strings.Lines(string(out)) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "-A "+mapped) || strings.HasPrefix(line, "-N CNI-DN-") {
-			return nil // a port is mapped
-		}
-		if chain, ok := strings.CutPrefix(line, "-N "); ok && strings.HasPrefix(chain, old) &&
-			!strings.Contains(string(out), " "+chain+" ") && !strings.Contains(string(out), "-j "+chain+"\n") {
-			chains = append(chains, chain) // there is nothing in it, and nobody jumps there
-		}
-		for _, chain := range []string{mapped, masquerade, mark} {
-			if line == "-N "+chain {
-				chains = append(chains, chain)
-			}
-			if strings.HasPrefix(line, "-A ") && strings.HasSuffix(line, "-j "+chain) {
-				jumps = append(jumps, line)
-			}
-		}
-	}
-	var errs []error
-	for _, jump := range jumps {
-		errs = append(errs, iptables(ctx, append([]string{"-t", "nat", "-D"}, ruleWords(strings.TrimPrefix(jump, "-A "))...)...))
-	}
-	for _, chain := range chains {
-		errs = append(errs, iptables(ctx, "-t", "nat", "-F", chain))
-	}
-	for _, chain := range chains {
-		errs = append(errs, iptables(ctx, "-t", "nat", "-X", chain))
-	}
-	for _, err := range errs {
-		if err != nil && !strings.Contains(err.Error(), "by that name") && !strings.Contains(err.Error(), "does a matching rule exist") {
-			return errors.Join(errs...)
-		}
-	}
-	return nil // or somebody else did the same at the same time
-}
-
-// ruleWords splits a rule as iptables -S prints it; only comments are quoted.
-func ruleWords(rule string) []string {
-	var words []string
-	for i, part := range strings.Split(rule, `"`) {
-		if i%2 == 1 {
-			words = append(words, part)
-			continue
-		}
-		words = append(words, strings.Fields(part)...)
-	}
-	return words
 }

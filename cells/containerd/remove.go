@@ -23,8 +23,7 @@ const (
 )
 
 // RemoveAll removes the cell from the machine: its containers, images, namespace, bridge, rules,
-// cgroups and state directory. It may be repeated. Chains that all bridges of the machine share
-// stay; see RemoveHostPortChains.
+// cgroups and state directory. It may be repeated.
 func (e *Engine) RemoveAll(ctx context.Context) error {
 	if err := e.destroyAll(ctx); err != nil {
 		return err

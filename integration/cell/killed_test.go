@@ -89,7 +89,7 @@ func TestRepDiesAtEachStep(t *testing.T) {
 	witness, first := w.witness(c)
 	before := w.traces()
 	c.kill()
-	for _, step := range []string{"image", "record", "snapshot", "network", "task", "create", "start"} {
+	for _, step := range []string{"image", "record", "snapshot", "attach", "firewall", "network", "task", "create", "start"} {
 		c := w.startRep(step)
 		d := w.desire(nil)
 		w.until("the slot", func() bool { a, _ := w.actual(d); return a.State == lrp.Unclaimed })

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
 	"muster/cells/containerd"
+	"muster/cells/firewall/nft"
 	"muster/cells/portmap"
 	"muster/internal/privatecontainerd"
 )
@@ -55,6 +56,11 @@ func (w *world) traces() []string {
 	check(w.t, err)
 	for _, id := range mapped {
 		all = append(all, "port of "+string(id))
+	}
+	ruled, err := nft.Containers(c.Namespace)
+	check(w.t, err)
+	for _, id := range ruled {
+		all = append(all, "egress rules of "+string(id))
 	}
 	slices.Sort(all)
 	return all

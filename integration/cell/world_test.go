@@ -25,7 +25,6 @@ import (
 	"muster/bbs/bbsclient"
 	"muster/bbs/lrp"
 	"muster/cells"
-	"muster/cells/containerd"
 	"muster/cells/engine"
 	"muster/integration/apps/image"
 	"muster/internal/daemon"
@@ -68,7 +67,7 @@ func TestMain(m *testing.M) {
 	code := 1
 	if err == nil {
 		code = m.Run()
-		err = errors.Join(containerd.RemoveHostPortChains(context.Background()), os.RemoveAll(dir))
+		err = os.RemoveAll(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -2,6 +2,7 @@ package world
 
 import (
 	"fmt"
+	"muster/cells/firewall/nft"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +54,15 @@ func (s *stack) lookAtHost(t *testing.T) host {
 				rule, _, _ := strings.Cut(line, " [")
 				add("rule", "%s: %s", table, strings.TrimSpace(rule))
 			}
+		}
+	}
+	tables, err := nft.Tables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range tables {
+		if strings.Contains(table, stackName) {
+			add("table", "%s", table)
 		}
 	}
 	for _, name := range []string{"ip_forward"} {

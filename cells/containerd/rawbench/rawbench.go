@@ -5,9 +5,9 @@ package rawbench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +22,7 @@ import (
 
 	"muster/cells/containerd"
 	"muster/cells/engine"
+	"muster/cells/portmap"
 )
 
 // Bench starts containers of one image. It uses the configuration of an engine for the addresses of
@@ -31,6 +32,7 @@ type Bench struct {
 	client *client.Client
 	image  client.Image
 	cni    gocni.CNI
+	ports  *portmap.Mapper
 }
 
 // Open imports the image of an OCI archive, oci-archive:///PATH, and unpacks it.
@@ -51,8 +53,11 @@ func Open(ctx context.Context, cfg containerd.Config, rootFS string) (*Bench, er
 }
 
 func (b *Bench) prepare(ctx context.Context, path string) error {
-	list, err := withPortmap(b.cfg)
+	list, err := b.cfg.ConfList()
 	if err != nil {
+		return err
+	}
+	if b.ports, err = b.cfg.PortMapper(); err != nil {
 		return err
 	}
 	if b.cni, err = gocni.New(gocni.WithPluginDir([]string{b.cfg.CNIBinDir}), gocni.WithInterfacePrefix("eth"), gocni.WithConfListBytes(list)); err != nil {
@@ -74,23 +79,6 @@ func (b *Bench) prepare(ctx context.Context, path string) error {
 	}
 	b.image = client.NewImageWithPlatform(b.client, imported[0], platform)
 	return b.image.Unpack(ctx, b.cfg.Snapshotter)
-}
-
-// withPortmap returns the CNI configuration of a cell, with the plugin that maps ports.
-func withPortmap(cfg containerd.Config) ([]byte, error) {
-	text, err := cfg.ConfList()
-	if err != nil {
-		return nil, err
-	}
-	var list map[string]any
-	if err := json.Unmarshal(text, &list); err != nil {
-		return nil, err
-	}
-	plugins, _ := list["plugins"].([]any)
-	list["plugins"] = append(plugins, map[string]any{
-		"type": "portmap", "snat": true, "capabilities": map[string]any{"portMappings": true},
-	})
-	return json.Marshal(list)
 }
 
 func (b *Bench) scope(ctx context.Context) context.Context {
@@ -118,24 +106,34 @@ func (b *Bench) Start(ctx context.Context, spec Spec) (stop func(context.Context
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("raw container %s: %w", spec.ID, err), container.Delete(scoped, client.WithSnapshotCleanup))
 	}
-	mappings := make([]gocni.PortMapping, 0, len(spec.Ports))
-	for _, port := range spec.Ports {
-		mappings = append(mappings, gocni.PortMapping{HostPort: int32(port.Host), ContainerPort: int32(port.Container), Protocol: "tcp"})
-	}
-	netns, ports := fmt.Sprintf("/proc/%d/ns/net", task.Pid()), gocni.WithCapabilityPortMap(mappings)
+	netns := fmt.Sprintf("/proc/%d/ns/net", task.Pid())
 	stop = func(ctx context.Context) error {
 		ctx = b.scope(ctx)
-		err := b.cni.Remove(ctx, spec.ID, netns, ports)
+		err := errors.Join(b.ports.Unmap(engine.ID(spec.ID)), b.cni.Remove(ctx, spec.ID, netns))
 		_, killed := task.Delete(ctx, client.WithProcessKill)
 		return errors.Join(err, killed, container.Delete(ctx, client.WithSnapshotCleanup))
 	}
-	if _, err = b.cni.Setup(ctx, spec.ID, netns, ports); err == nil {
+	if err = b.connect(ctx, spec, netns); err == nil {
 		err = task.Start(scoped)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("raw container %s: %w", spec.ID, err), stop(ctx))
 	}
 	return stop, time.Since(began), nil
+}
+
+// connect gives a container its network.
+func (b *Bench) connect(ctx context.Context, spec Spec, netns string) error {
+	got, err := b.cni.Setup(ctx, spec.ID, netns)
+	if err != nil {
+		return err
+	}
+	for _, config := range got.Interfaces["eth0"].IPConfigs {
+		if address, ok := netip.AddrFromSlice(config.IP); ok && address.Unmap().Is4() {
+			return b.ports.Map(engine.ID(spec.ID), address.Unmap(), spec.Ports)
+		}
+	}
+	return errors.New("the CNI plugins gave it no IPv4 address")
 }
 
 // Run starts one container, removes it and returns how long the start took.

@@ -78,6 +78,7 @@ func Run(t *testing.T, open func(t *testing.T) Harness) {
 		{"adoption of an exit", (*suite).adoptionOfExit},
 		{"ports", (*suite).ports},
 		{"mounts", (*suite).mounts},
+		{"egress rules that make no sense", (*suite).badEgress},
 		{"usage", (*suite).usage},
 	}
 	for _, test := range tests {

@@ -400,3 +400,13 @@ func count(lines []string, want string) (n int) {
 	}
 	return n
 }
+
+// badEgress: a rule that makes no sense is refused before anything is made, and the error names it.
+func (s *suite) badEgress() {
+	spec := s.spec("run")
+	spec.Egress = []lrp.EgressRule{{Protocol: "tcp", Destinations: []string{"10.0.0.0/33"}, Ports: []uint32{80}}}
+	if _, err := s.engine.Create(s.ctx(), spec); err == nil || !strings.Contains(err.Error(), `"10.0.0.0/33"`) {
+		s.Errorf("a bad rule: %v", err)
+	}
+	s.absent(spec.ID)
+}

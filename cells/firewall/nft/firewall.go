@@ -1,12 +1,14 @@
 package nft
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -216,6 +218,27 @@ func Destroy(table string) error {
 		return fmt.Errorf("remove firewall %s: %w", table, explain(err))
 	}
 	return nil
+}
+
+// Tables returns the tables of this machine, of all families and whoever made them, as "family name", in order.
+func Tables() ([]string, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	list, err := c.ListTables()
+	if err != nil {
+		return nil, fmt.Errorf("list tables: %w", explain(err))
+	}
+	families := map[nftables.TableFamily]string{
+		nftables.TableFamilyINet: "inet", nftables.TableFamilyBridge: "bridge", nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6",
+	}
+	out := make([]string, 0, len(list))
+	for _, t := range list {
+		out = append(out, cmp.Or(families[t.Family], fmt.Sprintf("family %d", t.Family))+" "+t.Name)
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // restore makes or renews what all containers share, and reads what there is of single ones.

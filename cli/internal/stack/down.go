@@ -60,7 +60,7 @@ func Down(ctx context.Context, o DownOptions, report *Report) error {
 				return "stopped", pgcluster.Stop(ctx, s.path("postgres"))
 			}),
 			report.step("host", func() (string, error) {
-				did, err := s.restoreHost(ctx)
+				did, err := s.restoreHost()
 				return orNothing(did), err
 			}))
 	}

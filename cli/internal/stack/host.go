@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"muster/cells/firewall/nft"
 	"net"
 	"os"
 	"os/exec"
@@ -13,8 +14,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"muster/cells/containerd"
 )
 
 // forwarding is the switch that lets packets of containers leave the machine; CNI's bridge turns it on.
@@ -23,47 +22,31 @@ const forwarding = "/proc/sys/net/ipv4/ip_forward"
 // Host is what the host was like before the first Up, for what a Down must put back.
 type Host struct {
 	Forwarding bool `json:"forwarding"`
-	// HostPortChains tells whether another user of CNI had its chains here already.
-	HostPortChains bool `json:"host_port_chains"`
 }
 
-func lookAtHost(ctx context.Context) (*Host, error) {
+func lookAtHost() (*Host, error) {
 	text, err := os.ReadFile(forwarding)
 	if err != nil {
 		return nil, fmt.Errorf("look whether the host forwards packets: %w", err)
 	}
-	return &Host{
-		Forwarding:     strings.TrimSpace(string(text)) == "1",
-		HostPortChains: exec.CommandContext(ctx, "iptables", "-w", "-t", "nat", "-n", "-L", "CNI-HOSTPORT-DNAT").Run() == nil,
-	}, nil
+	return &Host{Forwarding: strings.TrimSpace(string(text)) == "1"}, nil
 }
 
 // restoreHost puts back what Up changed and no cell owns.
-func (s *Stack) restoreHost(ctx context.Context) ([]string, error) {
-	if s.Host == nil {
+func (s *Stack) restoreHost() ([]string, error) {
+	if s.Host == nil || s.Host.Forwarding {
 		return nil, nil
 	}
-	var did []string
-	var errs []error
-	others := otherBridges(s.Name)
-	if !s.Host.HostPortChains && len(others) == 0 {
-		if err := containerd.RemoveHostPortChains(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("remove the chains of CNI: %w", err))
-		} else {
-			did = append(did, "iptables chains")
-		}
+	if text, err := os.ReadFile(forwarding); err != nil || strings.TrimSpace(string(text)) != "1" {
+		return nil, nil
 	}
-	if text, err := os.ReadFile(forwarding); err == nil && !s.Host.Forwarding && strings.TrimSpace(string(text)) == "1" {
-		if len(others) > 0 {
-			return append(did, "left ip_forward on for "+strings.Join(others, " ")), errors.Join(errs...)
-		}
-		if err := os.WriteFile(forwarding, []byte("0\n"), 0o644); err != nil {
-			errs = append(errs, fmt.Errorf("turn forwarding off again: %w", err))
-		} else {
-			did = append(did, "ip_forward")
-		}
+	if others := otherBridges(s.Name); len(others) > 0 {
+		return []string{"left ip_forward on for " + strings.Join(others, " ")}, nil
 	}
-	return did, errors.Join(errs...)
+	if err := os.WriteFile(forwarding, []byte("0\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("turn forwarding off again: %w", err)
+	}
+	return []string{"ip_forward"}, nil
 }
 
 // bridgeName is the bridge of a cell.
@@ -151,6 +134,13 @@ func (s *Stack) remains(ctx context.Context) []string {
 		for line := range strings.Lines(string(text)) {
 			if strings.Contains(line, s.Subnets+".") && slices.ContainsFunc(s.subnets(), func(n string) bool { return strings.Contains(line, strings.TrimSuffix(n, "0/24")) }) {
 				out = append(out, "iptables rule "+strings.TrimSpace(line))
+			}
+		}
+	}
+	if tables, err := nft.Tables(); err == nil {
+		for _, t := range tables {
+			if _, name, _ := strings.Cut(t, " "); strings.HasPrefix(name, s.Name+"-") {
+				out = append(out, "nftables table "+t)
 			}
 		}
 	}

@@ -135,7 +135,7 @@ func (u *upper) settle(ctx context.Context) error {
 			return "", err
 		}
 		if u.Host == nil {
-			host, err := lookAtHost(ctx)
+			host, err := lookAtHost()
 			if err != nil {
 				return "", err
 			}

@@ -5,7 +5,7 @@
 // Ours is a real rep, as a process of its own, with a real BBS, PostgreSQL and containerd. A start is counted
 // from the call of Perform, with which an auctioneer gives the work to the cell, to the first HTTP answer of
 // the application through its host port: so the reservation, reading the recipe and the claim at the BBS are in it. Raw is the
-// same image with the same containerd, the same CNI plugins and a host port, and nothing else (package rawbench), from the
+// same image with the same containerd, the same network and a host port, and nothing else (package rawbench), from the
 // first call of containerd to the same answer. Both are asked every millisecond, or every 20 ms when many
 // start at once, from the moment that the process is started.
 //

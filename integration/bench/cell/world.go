@@ -142,7 +142,7 @@ func (b *bench) close(ctx context.Context) error {
 		errs = append(errs, b.raw.Close(ctx))
 	}
 	errs = append(errs, privatecontainerd.Stop(ctx, b.dir))
-	return errors.Join(append(errs, containerd.RemoveHostPortChains(ctx), b.rig.Close())...)
+	return errors.Join(append(errs, b.rig.Close())...)
 }
 
 // removeAll removes what the rep's engine made.

@@ -59,6 +59,7 @@ const usage = 64
 //	cat FILE        writes the content of FILE to stdout and ends with 0
 //	describe        writes a Description and ends with 0
 //	serve PORT      answers HTTP with "hello" until SIGTERM; writes "ready" when it listens
+//	ask PORT        like serve, but answers "open" if a TCP connection to the address in the query can be made, else why not
 //	eat MB          takes so much memory, writes "full" and ends with 0
 //	hold MB FILE    takes so much memory and processor time for it, writes as much into FILE, writes "ready", and
 //	                runs until SIGTERM
@@ -92,7 +93,9 @@ func Run(p Process) int {
 		_ = json.NewEncoder(p.Stdout).Encode(p.Self())
 		return 0
 	case command == "serve" && len(rest) == 1:
-		return p.serve(rest[0])
+		return p.serve(rest[0], func(*http.Request) string { return "hello" })
+	case command == "ask" && len(rest) == 1:
+		return p.serve(rest[0], dial)
 	case command == "eat" && len(rest) == 1:
 		return p.eat(number(rest[0]))
 	case command == "hold" && len(rest) == 2:
@@ -170,16 +173,29 @@ func (p Process) tick() int {
 	}
 }
 
-func (p Process) serve(port string) int {
+func (p Process) serve(port string, answer func(*http.Request) string) int {
 	listener, err := net.Listen("tcp", ":"+port)
 	if err != nil {
 		fmt.Fprintln(p.Stderr, err)
 		return 1
 	}
 	defer listener.Close()
-	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }))
+	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, answer(r)) }))
 	fmt.Fprintln(p.Stdout, "ready")
 	return p.untilTerm("stopping", 0)
+}
+
+// dialTimeout is how long an answer may take: a packet that is dropped has none.
+const dialTimeout = 2 * time.Second
+
+// dial tries to connect to the address in the query.
+func dial(r *http.Request) string {
+	conn, err := net.DialTimeout("tcp", r.URL.RawQuery, dialTimeout)
+	if err != nil {
+		return err.Error()
+	}
+	conn.Close()
+	return "open"
 }
 
 func (p Process) eat(megabytes int) int {

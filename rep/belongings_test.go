@@ -75,7 +75,7 @@ func (w *world) leftovers(dir string) (all []string) {
 	return all
 }
 
-// TestVolumesMountVisible: what an instance writes into a volume is there for the next one, who may only read it.
+// TestVolumesMountVisible (§24 "Volumes, FUSE"): what an instance writes into a volume is there for the next one, who may only read it.
 func TestVolumesMountVisible(t *testing.T) {
 	t.Parallel()
 	dir, config := withBelongings(t)
@@ -179,7 +179,7 @@ func TestBelongingsOutliveTheRep(t *testing.T) {
 	}
 }
 
-// TestChecksums: a wrong value or an unknown algorithm crashes an LRP and sends a task back; its log says which.
+// TestChecksums (§24 "Checksums"): a wrong value or an unknown algorithm crashes an LRP and sends a task back; its log says which.
 func TestChecksums(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -313,7 +313,8 @@ func TestRecordWithoutContainer(t *testing.T) {
 }
 
 // TestContainerVanishes removes a container behind the rep's back: it counts as a crash, whose event names
-// the instance that was, and its cell (bbs reference §19 "container vanishes").
+// the instance that was, and its cell (bbs reference §19 "container vanishes", cell reference §24
+// "Missing container").
 func TestContainerVanishes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

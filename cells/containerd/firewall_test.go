@@ -69,6 +69,7 @@ func open(t *testing.T, c engine.Container, address string) bool {
 func TestEgress(t *testing.T) { // not parallel: its addresses are the same in each run
 	s := newStack(t)
 	e := s.engine(t)
+	check(t, e.Own())
 	url := s.archive(t, "app.tar", appConfig)
 	there := outside(t, "9000")
 	start := func(id engine.ID, egress ...lrp.EgressRule) engine.Container {

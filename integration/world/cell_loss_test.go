@@ -37,7 +37,8 @@ func keepAsking(host string) (stop func() error) {
 
 // testLoseCell kills a rep and leaves its containers running, as when the network of a machine is cut:
 // its instance becomes suspect, another cell replaces it, and when the rep is back what is too much
-// goes, all without a failed request (bbs reference §19 "cell loss").
+// goes, all without a failed request (bbs reference §19 "cell loss", cell reference §24
+// "Cell loss").
 func (s *stack) testLoseCell(t *testing.T) {
 	client := s.client(t)
 	s.containersAre(t, 3)
@@ -146,7 +147,7 @@ func (s *stack) toldOf(t *testing.T, client *bbsclient.Client, after uint64, pro
 }
 
 // testTrace desires something with the id of a request, and finds that id in the logs of all daemons that
-// had to do with it and in all events (bbs reference §19 "tracing"; unlike Diego, the id is kept as it
+// had to do with it and in all events (bbs reference §19 "tracing", cell reference §24 "Trace id"; unlike Diego, the id is kept as it
 // came, dashes included).
 func (s *stack) testTrace(t *testing.T) {
 	const id = "6f9a3c1e-5b7d-4d2a-9c11-7e0f6f1d2c3b"

@@ -9,7 +9,7 @@ import (
 )
 
 // applets are the programs of the image of DebianBusybox.
-var applets = strings.Fields(`cat chmod cp dd echo env false head httpd id kill ls mkdir mount nc pwd rm sh sleep stat test touch true umount wget`)
+var applets = strings.Fields(`cat chmod cp dd echo env false grep head httpd id kill ls mkdir mount nc pwd rm sh sleep stat tee test touch true umount wget`)
 
 // DebianBusybox writes an image with a shell to out: the machine's Debian version of busybox, and a static program as
 // /bin/NAME. The package comes from Debian's mirrors and is kept in cache, so a second build needs no network.

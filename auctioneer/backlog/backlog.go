@@ -15,6 +15,9 @@ type Limits struct {
 	// that not everything goes to the cells that answered first: from the newest first state of a cell, up to
 	// maxSettle times as long in all. When every cell has answered, nothing waits.
 	Settle time.Duration
+	// BlindWait is how long work waits for a state while cells are present and none of them answers. Then it is
+	// refused.
+	BlindWait time.Duration
 	// PerformTimeout bounds the call that orders work from a cell.
 	PerformTimeout time.Duration
 	// ClaimWait is how long a cell may take from accepting work, or from a call of which nobody
@@ -33,7 +36,7 @@ type Limits struct {
 // DefaultLimits returns the limits that the auctioneer uses.
 func DefaultLimits() Limits {
 	return Limits{
-		Settle: time.Second, PerformTimeout: 5 * time.Second, ClaimWait: 5 * time.Second, HeldWait: 2 * time.Minute,
+		Settle: time.Second, BlindWait: 5 * time.Second, PerformTimeout: 5 * time.Second, ClaimWait: 5 * time.Second, HeldWait: 2 * time.Minute,
 		RetryPause: 50 * time.Millisecond, RetryInterval: 30 * time.Second,
 	}
 }
@@ -75,14 +78,16 @@ type Backlog struct {
 	cells map[lrp.CellID]*cell
 	dirty map[lrp.CellID]struct{} // cells of which the fleet knows something old
 
-	attempts  uint64
-	loaded    bool
-	settledAt time.Time // when the first auction is held at the latest, unless more cells answer
-	settleEnd time.Time // when it is held whatever happens
-	settled   bool
-	retriedAt time.Time // when all of failed was tried last
-	renewals  int       // of explanations, in the interval that renewsAt ends
-	renewsAt  time.Time
+	attempts   uint64
+	loaded     bool
+	settledAt  time.Time // when the first auction is held at the latest, unless more cells answer
+	settleEnd  time.Time // when it is held whatever happens
+	settled    bool
+	answering  int       // cells of which the state is known
+	blindUntil time.Time // how long work waits when there is none
+	retriedAt  time.Time // when all of failed was tried last
+	renewals   int       // of explanations, in the interval that renewsAt ends
+	renewsAt   time.Time
 }
 
 // New returns an empty backlog, which does nothing before the first Load.
@@ -178,7 +183,7 @@ func (b *Backlog) Load(w World, now time.Time) {
 	present := make(map[lrp.CellID]bool, len(w.Cells))
 	for _, id := range w.Cells {
 		present[id] = true
-		b.CellPresent(id)
+		b.CellPresent(id, now)
 	}
 	for id := range b.cells {
 		if !present[id] {

@@ -209,7 +209,7 @@ func TestUnknownFate(t *testing.T) { // K1
 	w.change(lrp.Unclaimed, "", 0)
 	r := w.round("a:0")
 	w.b.Answered(r.Orders[0], nil, Unknown, w.now)
-	w.b.CellSilent("a")
+	w.b.CellSilent("a", w.now)
 	w.now = w.now.Add(DefaultLimits().ClaimWait - time.Millisecond)
 	w.round("")
 	w.now = w.now.Add(time.Millisecond)
@@ -323,7 +323,7 @@ func TestAcceptedWorkIsLeftToItsCell(t *testing.T) { // K1
 				t.Errorf("%s: an auction over %d pieces", name, r.Work)
 			}
 		}
-		w.b.CellSilent("a")
+		w.b.CellSilent("a", w.now)
 		w.now = w.now.Add(DefaultLimits().ClaimWait)
 		w.round("b:0")
 	}
@@ -354,10 +354,42 @@ func TestFirstAuctionWaitsForTheCells(t *testing.T) { // K6
 	w.round("")
 	w.now = w.now.Add(DefaultLimits().Settle)
 	w.round("fail unable to communicate to compatible cells")
-	empty.CellPresent("a")
+	empty.CellPresent("a", w.now)
 	w.now = w.now.Add(time.Second)
 	w.state("a", 100)
 	w.round("a:0")
+}
+
+// Work is not refused while the cells that are present are about to be heard of: after all of them were upgraded
+// together, perhaps with the auctioneer.
+func TestWorkWaitsForCellsThatAreSilentForAMoment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a", "b")
+	w.b.CellSilent("a", w.now)
+	w.b.CellSilent("b", w.now)
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("")
+	at, ok := w.b.Next(w.now)
+	if end := start.Add(DefaultLimits().BlindWait); !ok || !at.Equal(end) {
+		t.Errorf("the next round is at %v (%v), want %v", at, ok, end)
+	}
+	w.now = at.Add(-time.Millisecond)
+	w.b.CellSilent("a", w.now) // it failed to answer again, which prolongs nothing
+	w.round("")
+	w.state("b", 100)
+	w.round("b:0")
+
+	w.b.CellSilent("b", w.now)
+	w.change(lrp.Unclaimed, "", 1)
+	w.round("")
+	w.now = w.now.Add(DefaultLimits().BlindWait)
+	w.round("fail unable to communicate to compatible cells")
+
+	w = newWorld(t, "a")
+	w.round("")
+	w.b.CellGone("a")
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail unable to communicate to compatible cells") // no cell is present: there is nothing to wait for
 }
 
 func TestStateOfAnotherCell(t *testing.T) {
@@ -367,6 +399,7 @@ func TestStateOfAnotherCell(t *testing.T) {
 		t.Error("accepted")
 	}
 	w.change(lrp.Unclaimed, "", 0)
+	w.now = w.now.Add(DefaultLimits().BlindWait)
 	w.round("fail unable to communicate to compatible cells")
 }
 

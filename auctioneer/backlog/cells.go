@@ -24,10 +24,20 @@ type cell struct {
 }
 
 // CellPresent records that a cell is there; nothing is placed on it before its state is known.
-func (b *Backlog) CellPresent(id lrp.CellID) {
-	if b.cells[id] == nil {
-		b.cells[id] = &cell{coming: map[*work]struct{}{}}
+func (b *Backlog) CellPresent(id lrp.CellID, now time.Time) {
+	if b.cells[id] != nil {
+		return
 	}
+	if len(b.cells) == 0 {
+		b.blindUntil = now.Add(b.limits.BlindWait)
+	}
+	b.cells[id] = &cell{coming: map[*work]struct{}{}}
+}
+
+// blind tells whether cells are present and none of them is heard of, for so short a time that they are most
+// likely about to be: they were started or upgraded a moment ago, with this auctioneer perhaps.
+func (b *Backlog) blind(now time.Time) bool {
+	return b.answering == 0 && len(b.cells) > 0 && now.Before(b.blindUntil)
 }
 
 // CellGone records that a cell is not there any more. What was on its way to it is placed anew.
@@ -37,6 +47,9 @@ func (b *Backlog) CellGone(id lrp.CellID) {
 		return
 	}
 	delete(b.cells, id)
+	if c.state != nil {
+		b.answering--
+	}
 	b.changed(id)
 	for s := range c.coming {
 		b.again(s)
@@ -44,10 +57,15 @@ func (b *Backlog) CellGone(id lrp.CellID) {
 }
 
 // CellSilent records that a cell's state cannot be had now: it takes no part until it can.
-func (b *Backlog) CellSilent(id lrp.CellID) {
+func (b *Backlog) CellSilent(id lrp.CellID, now time.Time) {
 	c := b.cells[id]
 	if c == nil {
 		return
+	}
+	if c.state != nil {
+		if b.answering--; b.answering == 0 {
+			b.blindUntil = now.Add(b.limits.BlindWait)
+		}
 	}
 	c.state, c.heard = nil, true
 	b.changed(id)
@@ -64,7 +82,7 @@ func (b *Backlog) CellState(id lrp.CellID, st cells.State, now time.Time) error 
 		return nil // it left in the meantime
 	}
 	if st.Cell != "" && st.Cell != id {
-		b.CellSilent(id)
+		b.CellSilent(id, now)
 		return c.complain(fmt.Errorf("cell %s answers as %s: two cells may have one address, or one id", id, st.Cell))
 	}
 	st.Cell = id
@@ -73,6 +91,9 @@ func (b *Backlog) CellState(id lrp.CellID, st cells.State, now time.Time) error 
 	}
 	if !c.heard && b.loaded && !b.settled {
 		b.settledAt = earlier(now.Add(b.limits.Settle), b.settleEnd)
+	}
+	if c.state == nil {
+		b.answering++
 	}
 	c.refused = false
 	c.state, c.heard = &st, true

@@ -47,7 +47,7 @@ func (b *Backlog) Round(now time.Time) Round {
 			b.again(s) // nobody claimed it
 		}
 	}
-	if !b.ready(now) {
+	if !b.ready(now) || b.blind(now) {
 		return Round{}
 	}
 	due := b.due(now)
@@ -334,11 +334,14 @@ func (b *Backlog) NotRejected(guid task.GUID) {
 }
 
 // Next returns when Round is to be called even if nothing happens. ok is false when nothing is to come.
-func (b *Backlog) Next(time.Time) (at time.Time, ok bool) {
+func (b *Backlog) Next(now time.Time) (at time.Time, ok bool) {
 	if b.loaded && !b.settled {
 		return b.settledAt, true
 	}
 	at, ok = b.alarms.next()
+	if b.blind(now) && len(b.fresh)+len(b.failed) > 0 && (!ok || b.blindUntil.Before(at)) {
+		at, ok = b.blindUntil, true
+	}
 	if b.stale && (!ok || b.retryStale().Before(at)) {
 		at, ok = b.retryStale(), true
 	}

@@ -29,11 +29,6 @@ func (s *stack) diegoClient(t *testing.T) *diego.Client {
 // testDiego runs an application the way Cloud Controller does: what it asks for through Diego's routes reaches
 // containers and router, and a stream tells of it.
 func (s *stack) testDiego(t *testing.T) {
-	found, err := filepath.Glob(filepath.Join(s.dir, "cells", "*", "containers", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := len(found)
 	const trace = "5e6f4a7b-8c9d-4e1f-a2b3-c4d5e6f70819"
 	c := s.diegoClient(t).WithTrace(trace)
 	do := func(path string, body diego.Message) diego.Message {
@@ -96,7 +91,15 @@ func (s *stack) testDiego(t *testing.T) {
 
 	do("/v1/desired_lrp/remove", m.Text(1, "door"))
 	answers(t, "moved.localhost", http.StatusNotFound)
-	s.containersAre(t, before)
+	eventually(t, "the containers are gone", func(context.Context) error {
+		for _, i := range list {
+			left, err := filepath.Glob(filepath.Join(s.dir, "cells", "*", "containers", i.TextAt(2, 1)))
+			if err != nil || len(left) > 0 {
+				return fmt.Errorf("there is %v (%v)", left, err)
+			}
+		}
+		return nil
+	})
 
 	// A task is there, and waits for a cell that runs it.
 	do("/v1/tasks/desire.r2", m.Message(1, m.Text(1, "oci-archive://"+s.imageOf(t, "web")).Message(3, m.Message(3, program)).Number(4, 64).Number(5, 64)).

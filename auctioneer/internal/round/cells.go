@@ -45,14 +45,14 @@ func (l *Loop) setCell(ctx context.Context, p cells.Presence) {
 	rep, hangUp, err := l.Dial(p)
 	if err != nil {
 		l.Log.Error("cell cannot be reached", "cell_id", p.Cell, "rep_url", p.RepURL, "error", err)
-		l.Backlog.CellPresent(p.Cell)
-		l.Backlog.CellSilent(p.Cell)
+		l.Backlog.CellPresent(p.Cell, time.Now())
+		l.Backlog.CellSilent(p.Cell, time.Now())
 		return
 	}
 	wctx, cancel := context.WithCancel(ctx)
 	w := &watch{presence: p, rep: rep, stop: cancel}
 	l.watches[p.Cell] = w
-	l.Backlog.CellPresent(p.Cell)
+	l.Backlog.CellPresent(p.Cell, time.Now())
 	l.Log.Info("cell appeared", "cell_id", p.Cell, "rep_url", p.RepURL, "zone", p.Zone)
 	l.wg.Add(1)
 	go func() {
@@ -137,7 +137,7 @@ func (l *Loop) cellState(w *watch, id lrp.CellID, st cells.State) {
 
 func (l *Loop) cellSilent(w *watch, id lrp.CellID) {
 	if l.watches[id] == w {
-		l.Backlog.CellSilent(id)
+		l.Backlog.CellSilent(id, time.Now())
 	}
 }
 

@@ -24,8 +24,8 @@ var acceptance = map[string][]string{
 	},
 	"§24": {
 		"Events", "Crash loop", "No monitor", "Codependent action", "With monitor", "Declarative checks", "Sidecar", "Scale",
-		"Stop", "Delete while claimed", "Missing container", "Tasks", "Checksums", "Disk", "Pids", "Env", "Egress", "Rootfs",
-		"Placement tags", "Volumes, FUSE", "Identity", "Evacuation", "Cell loss", "Auctioneer/cell order", "Trace id",
+		"Stop", "Delete while claimed", "Missing container", "Tasks", "Checksums", "Pids", "Env", "Egress", "Rootfs",
+		"Placement tags", "Volumes, FUSE", "Identity", "Cell loss", "Auctioneer/cell order", "Trace id",
 	},
 }
 

@@ -105,9 +105,9 @@ func (r *reader) wants(rec container.Record) bool {
 // instance sends the lines of one instance: with a tail, the newest of what is there, and then what
 // follows. A container that is gone meanwhile has no more lines.
 func (r *reader) instance(ctx context.Context, rec container.Record, follow bool) error {
-	var after time.Time
+	var rest boundary
 	if tail := int(r.req.GetTail()); tail > 0 {
-		kept, err := r.newest(ctx, rec, tail)
+		kept, youngest, err := r.newest(ctx, rec, tail)
 		if err != nil {
 			return ignoreGone(err)
 		}
@@ -120,28 +120,53 @@ func (r *reader) instance(ctx context.Context, rec container.Record, follow bool
 			return nil
 		}
 		if len(kept) > 0 {
-			after = kept[len(kept)-1].At
+			rest = boundary{last: kept[len(kept)-1], youngest: youngest, behind: true}
 		}
 	}
 	return ignoreGone(r.read(ctx, rec, follow, func(line engine.Line) error {
-		if !line.At.After(after) {
+		if !rest.passed(line) {
 			return nil
 		}
 		return r.line(rec, line)
 	}))
 }
 
-// newest returns the newest lines of what is there.
-func (r *reader) newest(ctx context.Context, rec container.Record, n int) ([]engine.Line, error) {
-	var kept []engine.Line
-	err := r.read(ctx, rec, false, func(line engine.Line) error {
+// boundary is the last line of a log that was sent already; what is behind it when the log is read again is new,
+// whatever its time: the clock may have been set back meanwhile.
+type boundary struct {
+	last   engine.Line
+	// youngest is the latest time of the lines up to it.
+	youngest time.Time
+	behind   bool // still to come
+}
+
+// passed tells whether a line, the next one of the log, is behind the boundary. When the boundary itself is no longer
+// in the log, a line that is younger than all up to it is.
+func (b *boundary) passed(line engine.Line) bool {
+	if !b.behind {
+		return true
+	}
+	if line.At.Equal(b.last.At) && line.Source == b.last.Source && line.Stream == b.last.Stream && bytes.Equal(line.Text, b.last.Text) {
+		b.behind = false
+		return false
+	}
+	b.behind = !line.At.After(b.youngest)
+	return !b.behind
+}
+
+// newest returns the newest lines of what is there, and the latest time of all that is there.
+func (r *reader) newest(ctx context.Context, rec container.Record, n int) (kept []engine.Line, youngest time.Time, err error) {
+	err = r.read(ctx, rec, false, func(line engine.Line) error {
 		line.Text = bytes.Clone(line.Text)
+		if line.At.After(youngest) {
+			youngest = line.At
+		}
 		if kept = append(kept, line); len(kept) > 2*n {
 			kept = append(kept[:0:0], kept[len(kept)-n:]...)
 		}
 		return nil
 	})
-	return kept[max(0, len(kept)-n):], err
+	return kept[max(0, len(kept)-n):], youngest, err
 }
 
 func (r *reader) read(ctx context.Context, rec container.Record, follow bool, fn func(engine.Line) error) error {

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
+	"sync"
 
 	client "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -75,13 +78,47 @@ func (e *Engine) registrySource(ctx context.Context, spec engine.Spec) (source, 
 		if err := e.checkPlatform(ctx, desc, fetchDocument(fetcher)); err != nil {
 			return images.Image{}, err
 		}
+		var parts ingests
 		pulled, err := e.client.Pull(ctx, name, client.WithResolver(resolver), client.WithPlatformMatcher(e.platform),
-			client.WithPullUnpack, client.WithPullSnapshotter(e.cfg.Snapshotter))
+			client.WithPullUnpack, client.WithPullSnapshotter(e.cfg.Snapshotter), client.WithImageHandlerWrapper(parts.note))
 		if err != nil {
-			return images.Image{}, registryError(ref, spec.Username, err)
+			return images.Image{}, registryError(ref, spec.Username, errors.Join(err, parts.abort(ctx, e.client.ContentStore(), err)))
 		}
 		return pulled.Metadata(), nil
 	}}, nil
+}
+
+// ingests are the parts of an image that containerd is made to fetch.
+type ingests struct {
+	mu   sync.Mutex
+	refs []string
+}
+
+// note notes the parts that a handler is given.
+func (i *ingests) note(h images.Handler) images.Handler {
+	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		i.mu.Lock()
+		i.refs = append(i.refs, remotes.MakeRefKey(ctx, desc))
+		i.mu.Unlock()
+		return h.Handle(ctx, desc)
+	})
+}
+
+// abort drops what was fetched of the part that was not what its digest says, which its error names. containerd would
+// go on with it at the next try, and refuse it again, until it is restarted.
+func (i *ingests) abort(ctx context.Context, store content.IngestManager, err error) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var errs []error
+	for _, ref := range i.refs {
+		if !strings.Contains(err.Error(), strconv.Quote(ref)) {
+			continue
+		}
+		if err := store.Abort(context.WithoutCancel(ctx), ref); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("drop %s: %w", ref, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // resolverFor returns a resolver with the credentials of one container; nothing of it is kept.

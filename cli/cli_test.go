@@ -137,7 +137,7 @@ func repCommand(ts *testscript.TestScript, _ bool, _ []string) {
 	cfg.CellID, cfg.Zone, cfg.DebugAddress = "c1", "z1", ""
 	cfg.ListenAddress, cfg.ExternalAddress, cfg.BBSAddress = "127.0.0.1:0", "127.0.0.1", ts.Getenv("MUSTER_BBS")
 	cfg.MemoryMB, cfg.DiskMB, cfg.MaxContainers = "1024", "4096", 10
-	cfg.Engine = inmem.NewHost(nil).Engine()
+	cfg.Engine, cfg.Containerd.StateDir = inmem.NewHost(nil).Engine(), ts.MkAbs("cell") // where downloads are kept
 	ts.Check(cfg.Validate())
 	ready := make(chan net.Addr, 1)
 	cfg.Ready = func(a net.Addr) { ready <- a }

@@ -15,7 +15,7 @@ import (
 )
 
 // acceptance are the lines of the acceptance lists, by their areas: those of the BBS are its reference's §19, those of
-// cells §24 of theirs. "SSH" of the latter is left out: Muster has no SSH proxy (docs/differences.md).
+// cells §24 of theirs. "SSH" of the latter is left out: ssh-proxy and sshd are not part of Muster (docs/differences.md).
 var acceptance = map[string][]string{
 	"§19": {
 		"guids", "annotation", "duplicates", "missing", "required fields", "instances", "update", "remove while claimed",

@@ -134,7 +134,7 @@ func (r *reader) instance(ctx context.Context, rec container.Record, follow bool
 // boundary is the last line of a log that was sent already; what is behind it when the log is read again is new,
 // whatever its time: the clock may have been set back meanwhile.
 type boundary struct {
-	last   engine.Line
+	last engine.Line
 	// youngest is the latest time of the lines up to it.
 	youngest time.Time
 	behind   bool // still to come

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"muster/cells/firewall/nft"
 	"net"
 	"os"
 	"os/exec"
@@ -134,13 +133,6 @@ func (s *Stack) remains(ctx context.Context) []string {
 		for line := range strings.Lines(string(text)) {
 			if strings.Contains(line, s.Subnets+".") && slices.ContainsFunc(s.subnets(), func(n string) bool { return strings.Contains(line, strings.TrimSuffix(n, "0/24")) }) {
 				out = append(out, "iptables rule "+strings.TrimSpace(line))
-			}
-		}
-	}
-	if tables, err := nft.Tables(); err == nil {
-		for _, t := range tables {
-			if _, name, _ := strings.Cut(t, " "); strings.HasPrefix(name, s.Name+"-") {
-				out = append(out, "nftables table "+t)
 			}
 		}
 	}

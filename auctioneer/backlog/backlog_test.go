@@ -385,6 +385,20 @@ func TestWorkWaitsForCellsThatAreSilentForAMoment(t *testing.T) {
 	w.now = w.now.Add(DefaultLimits().BlindWait)
 	w.round("fail unable to communicate to compatible cells")
 
+	// What fitted nowhere waits too, although it was to be tried again by now.
+	w = newWorld(t, "a")
+	w.state("a", 5)
+	w.change(lrp.Unclaimed, "", 0)
+	w.round("fail insufficient resources: memory")
+	w.state("a", 7)
+	w.b.CellSilent("a", w.now)
+	end := w.now.Add(DefaultLimits().BlindWait)
+	w.now = w.now.Add(time.Second)
+	w.round("")
+	if at, ok := w.b.Next(w.now); !ok || !at.Equal(end) {
+		t.Errorf("the next round is at %v (%v), want %v", at, ok, end)
+	}
+
 	w = newWorld(t, "a")
 	w.round("")
 	w.b.CellGone("a")

@@ -339,11 +339,18 @@ func (b *Backlog) Next(now time.Time) (at time.Time, ok bool) {
 		return b.settledAt, true
 	}
 	at, ok = b.alarms.next()
-	if b.blind(now) && len(b.fresh)+len(b.failed) > 0 && (!ok || b.blindUntil.Before(at)) {
-		at, ok = b.blindUntil, true
+	sooner := func(t time.Time) {
+		if !ok || t.Before(at) {
+			at, ok = t, true
+		}
 	}
-	if b.stale && (!ok || b.retryStale().Before(at)) {
-		at, ok = b.retryStale(), true
+	switch {
+	case b.blind(now): // then nothing is tried, whatever else is due
+		if len(b.fresh)+len(b.failed) > 0 {
+			sooner(b.blindUntil)
+		}
+	case b.stale:
+		sooner(b.retryStale())
 	}
 	return at, ok
 }

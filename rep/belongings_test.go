@@ -1,12 +1,6 @@
 package rep_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,33 +10,10 @@ import (
 	"muster/bbs/lrp"
 	"muster/bbs/task"
 	"muster/cells"
+	"muster/cells/fetch/fetchtest"
 	"muster/internal/identity"
 	"muster/rep"
 )
-
-// blobs is a server of one archive, with the file greeting in it, that can be cached.
-func blobs(t *testing.T) (url, sum string) {
-	t.Helper()
-	var buf bytes.Buffer
-	archive := tar.NewWriter(&buf)
-	err := archive.WriteHeader(&tar.Header{Name: "greeting", Mode: 0o644, Size: 6, Typeflag: tar.TypeReg})
-	if err == nil {
-		_, err = archive.Write([]byte("hello\n"))
-	}
-	if err == nil {
-		err = archive.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("ETag", `"1"`)
-		_, _ = w.Write(buf.Bytes())
-	}))
-	t.Cleanup(s.Close)
-	digest := sha256.Sum256(buf.Bytes())
-	return s.URL + "/lib.tar", hex.EncodeToString(digest[:])
-}
 
 // withBelongings gives the cell volumes and trusted certificates.
 func withBelongings(t *testing.T) (dir string, config func(*rep.Config)) {
@@ -141,7 +112,7 @@ func TestBelongingsOutliveTheRep(t *testing.T) {
 	dir, config := withBelongings(t)
 	w := newWorld(t, config)
 	first := w.startRep()
-	d := w.desire(desired("needy", 1, needy(blobs(t))))
+	d := w.desire(desired("needy", 1, needy(fetchtest.Serve(t, "greeting", "hello\n"))))
 	first.perform(d, 0)
 	a := w.running("needy", 0)
 	got := first.logOf("needy")
@@ -184,7 +155,7 @@ func TestChecksums(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	c := w.startRep()
-	url, _ := blobs(t)
+	url, _ := fetchtest.Serve(t, "greeting", "hello\n")
 	wrong := []lrp.CachedDependency{{Name: "lib", From: url, To: "/lib", CacheKey: "k", ChecksumAlgorithm: "sha256", ChecksumValue: strings.Repeat("0", 64)}}
 	d := w.desire(desired("wrong", 1, func(d *lrp.Desired) { d.RunInfo.CachedDependencies = wrong }))
 	c.perform(d, 0)

@@ -1,38 +1,15 @@
 package cell
 
 import (
-	"archive/tar"
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"muster/bbs/lrp"
+	"muster/cells/fetch/fetchtest"
 	"muster/integration/apps/image"
 )
-
-// serveArchive serves an archive with the file greeting in it, and returns its URL and SHA-256.
-func serveArchive(t *testing.T, greeting string) (url, sum string) {
-	t.Helper()
-	var buf bytes.Buffer
-	archive := tar.NewWriter(&buf)
-	check(t, archive.WriteHeader(&tar.Header{Name: "greeting", Mode: 0o644, Size: int64(len(greeting)), Typeflag: tar.TypeReg}))
-	_, err := archive.Write([]byte(greeting))
-	check(t, err)
-	check(t, archive.Close())
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("ETag", `"1"`)
-		_, _ = w.Write(buf.Bytes())
-	}))
-	t.Cleanup(s.Close)
-	digest := sha256.Sum256(buf.Bytes())
-	return s.URL + "/lib.tar", hex.EncodeToString(digest[:])
-}
 
 // shell is a run action of a shell in the image with busybox.
 func shell(user, script string) *lrp.Action {
@@ -54,7 +31,7 @@ func TestBelongings(t *testing.T) {
 	cache, err := os.UserCacheDir()
 	check(t, err)
 	check(t, image.DebianBusybox(t.Context(), filepath.Join(cache, "muster", "debian"), hello, w.image))
-	url, sum := serveArchive(t, "hello\n")
+	url, sum := fetchtest.Serve(t, "greeting", "hello\n")
 
 	c := w.startRep("")
 	needy := func(script string) func(*lrp.Desired) {

@@ -1,7 +1,6 @@
 package cell
 
 import (
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"muster/bbs/lrp"
 	"muster/cells/firewall/nft"
-	"muster/cells/portmap"
 	"muster/internal/privatecontainerd"
 )
 
@@ -72,7 +70,7 @@ func (w *world) reboot() {
 		}
 	}
 	check(w.t, nft.Destroy(cfg.Namespace))
-	mapper, err := portmap.New(portmap.Config{Table: cfg.Namespace + "-ports", Bridge: cfg.Bridge, Subnet: netip.MustParsePrefix(cfg.Subnet)})
+	mapper, err := cfg.PortMapper()
 	check(w.t, err)
 	check(w.t, mapper.Remove())
 	w.openContainerd()

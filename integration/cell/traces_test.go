@@ -3,7 +3,6 @@ package cell
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +15,6 @@ import (
 
 	"muster/cells/containerd"
 	"muster/cells/firewall/nft"
-	"muster/cells/portmap"
 	"muster/internal/privatecontainerd"
 )
 
@@ -50,7 +48,7 @@ func (w *world) traces() []string {
 			all = append(all, strings.TrimSpace(line))
 		}
 	}
-	mapper, err := portmap.New(portmap.Config{Table: c.Namespace + "-ports", Subnet: netip.MustParsePrefix(c.Subnet)})
+	mapper, err := c.PortMapper()
 	check(w.t, err)
 	mapped, err := mapper.List()
 	check(w.t, err)

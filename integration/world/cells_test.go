@@ -1,13 +1,9 @@
 package world
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +16,7 @@ import (
 	"muster/bbs/event"
 	"muster/bbs/lrp"
 	"muster/bbs/task"
+	"muster/cells/fetch/fetchtest"
 	"muster/integration/apps/image"
 )
 
@@ -444,18 +441,11 @@ func (a *acceptance) testUnplaceable(t *testing.T) {
 
 // §24 "Checksums": of downloads.
 func (a *acceptance) testChecksums(t *testing.T) {
-	var archive bytes.Buffer
-	w := tar.NewWriter(&archive)
-	_ = w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644, Size: 2}) // a buffer takes everything
-	_, _ = w.Write([]byte("ok"))
-	_ = w.Close()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(archive.Bytes()) }))
-	defer server.Close()
-	sum := fmt.Sprintf("%x", sha256.Sum256(archive.Bytes()))
+	url, sum := fetchtest.Serve(t, "file", "ok")
 	setup := func(algorithm, value string) func(*lrp.Desired) {
 		return func(d *lrp.Desired) {
 			d.RunInfo.Setup = &lrp.Action{Serial: &lrp.SerialAction{Actions: []*lrp.Action{
-				{Download: &lrp.DownloadAction{Artifact: "file", From: server.URL, To: "/tmp", User: "app", ChecksumAlgorithm: algorithm, ChecksumValue: value}},
+				{Download: &lrp.DownloadAction{Artifact: "file", From: url, To: "/tmp", User: "app", ChecksumAlgorithm: algorithm, ChecksumValue: value}},
 				sh("test $(cat /tmp/file) = ok"),
 			}}}
 		}
